@@ -1,0 +1,33 @@
+"""Installs spa_lib; every fact about the package stands in settings.ini."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+parser = ConfigParser(delimiters=["="])
+parser.read(here / "settings.ini", encoding="utf-8")
+cfg = parser["DEFAULT"]
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    url=cfg["git_url"],
+    license="BSD-3-Clause",
+    keywords=cfg["keywords"],
+    packages=find_packages(include=["spa_lib", "spa_lib.*"]),
+    package_data={"spa_lib": ["assets/*"]},
+    python_requires=f">={cfg['min_python']}",
+    install_requires=cfg["requirements"].split(),
+    extras_require={"dev": cfg["dev_requirements"].split()},
+    entry_points={
+        "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+        "papermill.io": ["spa_lib=spa_lib.papermill:Handler"],
+    },
+    zip_safe=False,
+)
