@@ -26,8 +26,9 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split()},
     entry_points={
+        "console_scripts": ["spa_runs=spa_lib.runs:main"],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
-        "papermill.io": ["spa_lib=spa_lib.papermill:Handler"],
+        "papermill.io": ["spa_lib.defaults:=spa_lib.papermill:handler"],
     },
     zip_safe=False,
 )
