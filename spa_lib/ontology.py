@@ -58,6 +58,7 @@ def _check_names(names: Mapping[str, str], edges: Iterable[tuple[str, str]]):
     "Raise ValueError where two nodes share a name, or an edge has a node without a name."
     seen = {}
     for mid, name in names.items():
+        if name != mid and name in names: raise ValueError(f"{name!r} is the name of {mid!r} and the id of another node")
         if name in seen: raise ValueError(f"two nodes are called {name!r}: {seen[name]!r} and {mid!r}")
         seen[name] = mid
     for edge in edges:
@@ -102,11 +103,11 @@ def _shortest_paths(
     return paths
 
 # %% ../nbs/00_ontology.ipynb #cell-23
-class Hierarchy:
-    "Named nodes, and edges from parents to children; a node may have several parents. A display name will do wherever a mid is asked for."
+class _Nodes:
+    "Named nodes, and edges from parents to children."
     def __init__(self,
-        names: Mapping[str, str], # mid -> display name; this order breaks ties
-        edges: Iterable[tuple[str, str]], # (parent, child), as mids
+        names: Mapping[str, str], # mid -> display name of every node; this order breaks ties
+        edges: Iterable[tuple[str, str]], # (parent, child), as mids; an edge given twice counts once
     ):
         edges = list(dict.fromkeys((a, b) for a, b in edges))
         _check_names(names, edges)
@@ -119,11 +120,6 @@ class Hierarchy:
         self._edges = [(self._position[a], self._position[b]) for a, b in edges]
         self._paths = _shortest_paths(order, self._parents, self._position)
 
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        "The mids of all nodes, in the file's order."
-        return tuple(self._names)
-
     def mid(self, node: str) -> str:
         "The mid of a node given by mid or display name. Raises ValueError with the nearest valid name."
         return self._mid_of.get(node) or self._mid_of[one_of(node, self._mid_of, "sound")]
@@ -132,6 +128,14 @@ class Hierarchy:
         "The display name of any node."
         return self._names[self.mid(mid)]
 
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        "The mids of all nodes, in the file's order."
+        return tuple(self._names)
+
+# %% ../nbs/00_ontology.ipynb #cell-24
+class Hierarchy(_Nodes):
+    "Nodes of which each may have several parents. A display name will do wherever a mid is asked for (paper, 2 and 3.1)."
     def parents(self, mid: str) -> tuple[str, ...]:
         "The nodes directly above."
         return tuple(self._parents[self.mid(mid)])
@@ -164,33 +168,13 @@ class Hierarchy:
         "Edges between the node and the top of its `path`; 0 for a top node."
         return len(self.path(mid)) - 1
 
-# %% ../nbs/00_ontology.ipynb #cell-28
-METHODS = ("direct", "prompt", "desc", "concat")
-ONTOLOGY_URL = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
-ONTOLOGY_SHA256 = "9c685f4403eecc3ca9be37fd7285cf212feaaea6ff7229d3e7ca89e0d1f2d15d"
-
-# %% ../nbs/00_ontology.ipynb #cell-30
-def read_descriptions(
-    source: str|Path|None = None, # AudioSet's `ontology.json`; None: $SPA_LIB_ONTOLOGY_JSON, else a cached download of ONTOLOGY_URL
-) -> dict[str, str]: # mid -> description sentence
-    "AudioSet's description sentences (paper, 3.1, Desc). Raises OSError where they cannot be had, ValueError where the file is another one."
-    source = source or os.environ.get("SPA_LIB_ONTOLOGY_JSON")
-    try: path = Path(source) if source else download(ONTOLOGY_URL, cache_dir("ontology")/"ontology.json", ONTOLOGY_SHA256, progress=False)
-    except OSError as e:
-        raise OSError("the descriptions are AudioSet's and are not shipped. Give the path of its ontology.json, set SPA_LIB_ONTOLOGY_JSON "
-            f"to it, or choose another method (direct, prompt, concat): {e}") from e
-    if not path.is_file(): raise FileNotFoundError(f"no ontology.json at {path}; it is published at {ONTOLOGY_URL}")
-    try: return {n["id"]: n["description"].strip() for n in json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError, KeyError) as e:
-        raise ValueError(f"{path} is not AudioSet's ontology.json, a list of nodes with id and description ({type(e).__name__}: {e})") from e
-
-# %% ../nbs/00_ontology.ipynb #cell-33
-class Ontology(Hierarchy):
-    "A hierarchy of sounds and the classes among its nodes (paper, 2 and 3.1)."
+# %% ../nbs/00_ontology.ipynb #cell-29
+class _Classes(Hierarchy):
+    "A hierarchy, and the classes among its nodes."
     def __init__(self,
         names: Mapping[str, str], # mid -> display name of every node; this order breaks ties
         edges: Iterable[tuple[str, str]], # (parent, child), as mids
-        classes: Iterable[str], # mids of the classes, in the order of the tensors
+        classes: Iterable[str], # mids or names of the classes, in the order of the tensors
         restrictions: Mapping[str, Sequence[str]]|None = None, # mid -> "abstract", "blacklist"
     ):
         super().__init__(names, edges)
@@ -198,32 +182,11 @@ class Ontology(Hierarchy):
         self._set_classes([self.mid(c) for c in classes])
 
     def _set_classes(self, mids: Sequence[str]):
-        if twice := [m for m in dict.fromkeys(mids) if mids.count(m) > 1]: raise ValueError(f"class listed twice: {self.name(twice[0])!r} ({twice[0]})")
-        if not mids: raise ValueError("no classes")
-        self.mids, self.names = tuple(mids), tuple(self._names[m] for m in mids)
         self._index = {m: i for i, m in enumerate(mids)}
-
-    def __len__(self) -> int: return len(self.mids)
-    def __repr__(self) -> str: return f"Ontology({len(self)} classes, {len(self.nodes)} nodes)"
-
-    @classmethod
-    def audioset(cls) -> "Ontology":
-        "AudioSet's 632 nodes and its 527 evaluated classes, in AudioSet's order (Gemmeke et al. 2017), from the shipped table."
-        rows = _shipped_table()
-        classes = sorted((r for r in rows if r["index"]), key=lambda r: int(r["index"]))
-        edges = [(r["mid"], c) for r in rows for c in r["children"].split()]
-        return cls({r["mid"]: r["name"] for r in rows}, edges, [r["mid"] for r in classes], {r["mid"]: r["restrictions"].split() for r in rows})
-
-    @classmethod
-    def from_edges(cls,
-        edges: Iterable[tuple[str, str]], # (parent, child)
-        names: Mapping[str, str]|None = None, # id -> display name of every node; None: the ids are the names
-        classes: Iterable[str]|None = None, # ids or names of the classes in order; None: every node
-    ) -> "Ontology":
-        "Anyone's own hierarchy. Raises ValueError on a cycle, an unknown node, a name used twice, or a hierarchy in several parts."
-        edges = [(str(a), str(b)) for a, b in edges]
-        names = names or {m: m for edge in edges for m in edge}
-        return cls(names, edges, names if classes is None else classes)
+        if not mids: raise ValueError("no classes")
+        if len(self._index) < len(mids):
+            raise ValueError(f"classes listed twice: {', '.join(self.name(m) for m in self._index if mids.count(m) > 1)}")
+        self.mids, self.names = tuple(mids), tuple(self._names[m] for m in mids)
 
     def index(self, mid: str) -> int:
         "The index of a class in tensors, by mid or display name. Raises ValueError with the nearest valid name."
@@ -231,6 +194,12 @@ class Ontology(Hierarchy):
         if m: raise ValueError(f"{mid!r} is a node of the hierarchy but not among its {len(self)} classes")
         return self.index(one_of(mid, [*self.names, *self.mids], "class"))
 
+    def __len__(self) -> int: return len(self.mids)
+    def __repr__(self) -> str: return f"Ontology({len(self)} classes, {len(self.nodes)} nodes)"
+
+# %% ../nbs/00_ontology.ipynb #cell-31
+class _Distances(_Classes):
+    "Classes, and how far apart they lie."
     @cached_property
     def distances(self) -> np.ndarray:
         "Fewest edges between two classes, int8 [C, C] (int16 beyond 127), by the whole graph and without an artificial root (Liu et al. 2023)."
@@ -253,6 +222,29 @@ class Ontology(Hierarchy):
         new.distances, new.levels = self.distances[np.ix_(at, at)], self.levels
         return new
 
+# %% ../nbs/00_ontology.ipynb #cell-33
+METHODS = ("direct", "prompt", "desc", "concat")
+ONTOLOGY_URL = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
+ONTOLOGY_SHA256 = "9c685f4403eecc3ca9be37fd7285cf212feaaea6ff7229d3e7ca89e0d1f2d15d"
+
+# %% ../nbs/00_ontology.ipynb #cell-35
+def read_descriptions(
+    source: str|Path|None = None, # AudioSet's `ontology.json`; None: $SPA_LIB_ONTOLOGY_JSON, else a cached download of ONTOLOGY_URL
+) -> dict[str, str]: # mid -> description sentence
+    "AudioSet's description sentences (paper, 3.1, Desc). Raises OSError where they cannot be had, ValueError where the file is another one."
+    source = source or os.environ.get("SPA_LIB_ONTOLOGY_JSON")
+    try: path = Path(source) if source else download(ONTOLOGY_URL, cache_dir("ontology")/"ontology.json", ONTOLOGY_SHA256, progress=False)
+    except OSError as e:
+        raise OSError("the descriptions are AudioSet's and are not shipped. Give the path of its ontology.json, set SPA_LIB_ONTOLOGY_JSON "
+            f"to it, or choose another method (direct, prompt, concat): {e}") from e
+    if not path.is_file(): raise FileNotFoundError(f"no ontology.json at {path}; it is published at {ONTOLOGY_URL}")
+    try: return {n["id"]: n["description"].strip() for n in json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError, KeyError) as e:
+        raise ValueError(f"{path} is not AudioSet's ontology.json, a list of nodes with id and description ({type(e).__name__}: {e})") from e
+
+# %% ../nbs/00_ontology.ipynb #cell-37
+class _Texts(_Distances):
+    "Classes, and the texts that stand for them."
     def describe(self,
         mid: str, # any node
         method: str = "concat", # one of METHODS
@@ -269,8 +261,30 @@ class Ontology(Hierarchy):
 
     def descriptions(self,
         method: str = "concat", # one of METHODS
-        descriptions: Mapping[str, str]|str|Path|None = None, # as in `describe`; read once
+        descriptions: Mapping[str, str]|str|Path|None = None, # as in `describe`; a file is read once
     ) -> list[str]: # C texts, in class order
         "The texts of all classes (paper, 3.1)."
         if method == "desc" and not isinstance(descriptions, Mapping): descriptions = read_descriptions(descriptions)
         return [self.describe(m, method, descriptions) for m in self.mids]
+
+# %% ../nbs/00_ontology.ipynb #cell-39
+class Ontology(_Texts):
+    "A hierarchy of sounds, the classes among its nodes, their distances and their texts (paper, 2 and 3.1). A name will do for a mid."
+    @classmethod
+    def audioset(cls) -> "Ontology":
+        "AudioSet's 632 nodes and its 527 evaluated classes, in AudioSet's order (Gemmeke et al. 2017), from the shipped table."
+        rows = _shipped_table()
+        classes = sorted((r for r in rows if r["index"]), key=lambda r: int(r["index"]))
+        edges = [(r["mid"], c) for r in rows for c in r["children"].split()]
+        return cls({r["mid"]: r["name"] for r in rows}, edges, [r["mid"] for r in classes], {r["mid"]: r["restrictions"].split() for r in rows})
+
+    @classmethod
+    def from_edges(cls,
+        edges: Iterable[tuple[str, str]], # (parent, child)
+        names: Mapping[str, str]|None = None, # id -> display name of every node; None: the ids are the names
+        classes: Iterable[str]|None = None, # ids or names of the classes in order; None: every node
+    ) -> "Ontology":
+        "Anyone's own hierarchy. Raises ValueError on a cycle, an unknown node, a name used twice, or a hierarchy in several parts."
+        edges = list(edges)
+        names = names or {m: m for edge in edges for m in edge}
+        return cls(names, edges, names if classes is None else classes)
