@@ -1,0 +1,266 @@
+"""The ontology against AudioSet's own files, an independent path search, and the definition of OmAP."""
+import hashlib
+import json
+import time
+from collections import Counter, deque
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import spa_lib.ontology as room
+from spa_lib.ontology import METHODS, ONTOLOGY_SHA256, Hierarchy, Ontology, graph_distances, ontology_table, read_descriptions
+
+# unordered pairs of the 527 classes by distance 1 .. 21
+PAIRS = [378, 2267, 4459, 10658, 14473, 15421, 18700, 18878, 15484, 12212, 8925, 5997, 4077, 2846, 1634, 944, 613, 421, 162, 48, 4]
+ROOTS = ["Human sounds", "Animal", "Music", "Natural sounds", "Sounds of things", "Source-ambiguous sounds", "Channel, environment and background"]
+
+
+@pytest.fixture(scope="module")
+def ont():
+    return Ontology.audioset()
+
+
+@pytest.fixture(scope="module")
+def meta(shared):
+    return shared / "data" / "audioset_meta"
+
+
+def search(neighbours, start):
+    distance, queue = {start: 0}, deque([start])
+    while queue:
+        here = queue.popleft()
+        for there in neighbours[here]:
+            if there not in distance:
+                distance[there] = distance[here] + 1
+                queue.append(there)
+    return distance
+
+
+# the shipped table
+
+def test_shipped_table_is_made_from_audiosets_files(meta):
+    shipped = (files("spa_lib") / "assets" / "audioset_ontology.csv").read_bytes()
+    assert shipped == ontology_table(meta / "ontology.json", meta / "class_labels_indices.csv").encode()
+
+
+def test_shipped_table_has_no_description_sentences(meta):
+    shipped = (files("spa_lib") / "assets" / "audioset_ontology.csv").read_text(encoding="utf-8")
+    assert shipped.splitlines()[0] == "mid,name,children,restrictions,index"
+    sentences = read_descriptions(meta / "ontology.json").values()
+    assert not [s for s in sentences if len(s) > 30 and s in shipped]
+
+
+def test_classes_are_audiosets_in_its_order(ont, meta):
+    import csv
+
+    with open(meta / "class_labels_indices.csv", encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert list(ont.mids) == [r["mid"] for r in rows] and list(ont.names) == [r["display_name"] for r in rows]
+
+
+# distances
+
+def test_distance_histogram(ont):
+    D = ont.distances
+    assert D.dtype == np.int8 and D.shape == (527, 527) and (D == D.T).all() and (np.diag(D) == 0).all()
+    assert np.bincount(D[np.triu_indices(527, 1)]).tolist() == [0, *PAIRS]
+    assert abs(D[np.triu_indices(527, 1)].mean() - 7.8926631) < 5e-8
+    assert D.max() == 21 and list(ont.levels) == list(range(22))
+    assert [D[ont.index("Speech"), ont.index(n)] for n in ("Animal", "Dog", "Bark")] == [9, 11, 12]
+
+
+def test_distances_against_two_independent_searches(ont):
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import shortest_path
+
+    neighbours = {m: ont.parents(m) + ont.children(m) for m in ont.nodes}
+    plain = np.array([[d[m] for m in ont.mids] for d in (search(neighbours, m) for m in ont.mids)])
+    assert (ont.distances == plain).all()
+    at = {m: i for i, m in enumerate(ont.nodes)}
+    a, b = zip(*[(at[m], at[c]) for m in ont.nodes for c in ont.children(m)])
+    full = shortest_path(coo_array((np.ones(len(a)), (a, b)), shape=(632, 632)).tocsr(), directed=False, unweighted=True)
+    rows = [at[m] for m in ont.mids]
+    assert (ont.distances == full[np.ix_(rows, rows)]).all() and full.max() == 21
+
+
+def test_no_artificial_root(ont):
+    tops = [m for m in ont.nodes if not ont.parents(m)]
+    assert [ont.name(m) for m in tops] == ROOTS and len(ont.nodes) == 632
+    neighbours = {m: ont.parents(m) + ont.children(m) + (("top",) if m in tops else ()) for m in ont.nodes} | {"top": tuple(tops)}
+    rooted = np.array([[d[m] for m in ont.mids] for d in (search(neighbours, m) for m in ont.mids)])
+    assert round((rooted != ont.distances).mean(), 2) == 0.54 and (rooted <= ont.distances).all()
+
+
+def test_distances_do_not_take_long():
+    start = time.process_time()
+    Ontology.audioset().distances
+    assert time.process_time() - start < 5  # about 0.05 s
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 14).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20),
+                                                     st.lists(st.integers(0, 10**6), min_size=n - 1, max_size=n - 1))))
+def test_graph_distances_on_random_connected_graphs(case):
+    n, extra, up = case
+    edges = [(i + 1, u % (i + 1)) for i, u in enumerate(up)] + extra
+    neighbours = {i: [b for a, b in edges if a == i] + [a for a, b in edges if b == i] for i in range(n)}
+    expected = [[search(neighbours, i)[j] for j in range(n)] for i in range(n)]
+    d = graph_distances(edges, n)
+    assert d.tolist() == expected
+    assert (d[:, :, None] <= d[:, None, :] + d.T[None]).all()  # triangle: d(a, b) <= d(a, c) + d(c, b)
+
+
+def test_a_hierarchy_deeper_than_int8():
+    chain = Ontology.from_edges([(f"n{i}", f"n{i + 1}") for i in range(200)])
+    assert chain.distances.dtype == np.int16 and chain.distances[0, 200] == 200
+
+
+# paths and ties
+
+def all_paths(ont, mid):
+    above = ont.parents(mid)
+    return [p + (mid,) for q in above for p in all_paths(ont, q)] if above else [(mid,)]
+
+
+def test_counts_of_ties(ont):
+    paths = {m: all_paths(ont, m) for m in ont.mids}
+    shortest = {m: [p for p in ps if len(p) == min(map(len, ps))] for m, ps in paths.items()}
+    tied = [m for m in ont.mids if len(shortest[m]) > 1]
+    assert sum(len(ont.parents(m)) > 1 for m in ont.nodes) == 38
+    assert sum(len(ps) > 1 for ps in paths.values()) == 46 and len(tied) == 15
+    assert sum(len({p[0] for p in shortest[m]}) > 1 for m in tied) == 9
+    assert Counter(len(ont.roots(m)) for m in ont.mids) == {1: 498, 2: 27, 3: 2}
+    position = {m: i for i, m in enumerate(ont.nodes)}
+    for m in ont.mids:
+        assert ont.path(m) == min(shortest[m], key=lambda p: [position[n] for n in p])
+        assert set(ont.ancestors(m)) == {n for p in paths[m] for n in p[:-1]} and ont.depth(m) == len(shortest[m][0]) - 1
+        assert set(ont.roots(m)) == {p[0] for p in paths[m]} and ont.branch(m) in ont.roots(m)
+
+
+def test_the_papers_example_and_the_tied_chant(ont):
+    assert ont.describe("Male speech, man speaking") == "Human sounds > Human voice > Speech > Male speech, man speaking"
+    assert ont.describe("Chant") == "Human sounds > Human voice > Singing > Chant"
+    assert [ont.name(m) for m in ont.roots("Chant")] == ["Human sounds", "Music"]
+
+
+def test_branch_sizes(ont):
+    sizes = Counter(ont.name(ont.branch(m)) for m in ont.mids)
+    assert [sizes[r] for r in ROOTS] == [71, 60, 139, 17, 170, 49, 21]
+
+
+# texts
+
+def test_descriptions(ont):
+    assert ont.descriptions("direct") == list(ont.names)
+    assert ont.descriptions("prompt")[0] == "the sound of Speech"
+    for method in ("direct", "prompt", "concat"):
+        assert len(set(ont.descriptions(method))) == 527
+    assert METHODS == ("direct", "prompt", "desc", "concat")
+
+
+def test_desc_reads_audiosets_file_from_each_source(ont, meta, monkeypatch, tmp_path):
+    path = meta / "ontology.json"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == ONTOLOGY_SHA256
+    given = ont.descriptions("desc", path)
+    assert len(given) == 527 and all(given) and given[1] == ont.describe("/m/05zppz", "desc", str(path))
+    monkeypatch.setenv("SPA_LIB_ONTOLOGY_JSON", str(path))
+    assert ont.descriptions("desc") == given
+    monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON")
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(room, "ONTOLOGY_URL", path.as_uri())
+    assert ont.descriptions("desc") == given and (tmp_path / "ontology" / "ontology.json").exists()
+
+
+def test_desc_without_the_file_is_one_clear_error(ont, monkeypatch, tmp_path):
+    monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON", raising=False)
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(room, "ONTOLOGY_URL", "http://127.0.0.1:9/ontology.json")
+    with pytest.raises(OSError, match="not shipped.*SPA_LIB_ONTOLOGY_JSON"):
+        ont.descriptions("desc")
+    monkeypatch.setenv("SPA_LIB_ONTOLOGY_JSON", str(tmp_path / "absent.json"))
+    with pytest.raises(FileNotFoundError, match="absent.json"):
+        ont.describe("Speech", "desc")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"id": "x"}]', "not json", '{"a": 1}'])
+def test_another_file_in_its_place(ont, tmp_path, text):
+    (tmp_path / "o.json").write_text(text)
+    with pytest.raises(ValueError, match="ontology.json|no description"):
+        ont.describe("Speech", "desc", tmp_path / "o.json")
+
+
+def test_a_download_with_other_bytes_is_refused(ont, monkeypatch, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([{"id": "/m/09x0r", "description": "changed"}]))
+    monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON", raising=False)
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(room, "ONTOLOGY_URL", other.as_uri())
+    with pytest.raises(ValueError, match="sha256"):
+        ont.describe("Speech", "desc")
+
+
+# classes, subsets, other hierarchies
+
+def test_index(ont):
+    assert all(ont.index(m) == i and ont.index(n) == i for i, (m, n) in enumerate(zip(ont.mids, ont.names)))
+    for wrong, message in [("Speach", "Did you mean 'Speech'"), ("/m/09x0", "Did you mean '/m/09x0r'"), ("Human voice", "not among its 527"), ("", "unknown class")]:
+        with pytest.raises(ValueError, match=message):
+            ont.index(wrong)
+
+
+def test_subset_keeps_distances_and_levels(ont):
+    chosen = ont.mids[500:100:-7]
+    few = ont.subset(chosen)
+    at = [ont.index(m) for m in chosen]
+    assert few.mids == chosen and len(few) == len(chosen) and few.nodes == ont.nodes
+    assert (few.distances == ont.distances[np.ix_(at, at)]).all() and few.distances.dtype == np.int8
+    assert few.levels == range(22) and few.subset(chosen[:3]).levels == range(22)
+    assert few.descriptions() == [ont.describe(m) for m in chosen]
+    assert len(ont) == 527 and ont.distances.shape == (527, 527)
+    with pytest.raises(ValueError, match="no classes"):
+        ont.subset([])
+    with pytest.raises(ValueError, match="twice: Dog"):
+        ont.subset(["Dog", "/m/0bt9lr"])
+
+
+def test_callers_do_not_share_arrays(ont):
+    other = Ontology.audioset()
+    other.distances[0, 1] = 99
+    assert ont.distances[0, 1] == 1
+
+
+@pytest.mark.parametrize("edges, names, classes, message", [
+    ([("a", "b"), ("b", "c"), ("c", "a")], None, None, "cycle: . > . > . > ."),
+    ([("a", "a")], None, None, "cycle"),
+    ([("a", "b"), ("c", "d")], None, None, "2 parts"),
+    ([("a", "b")], {"a": "A", "b": "B", "z": "Z"}, None, "2 parts"),
+    ([("a", "b")], {"a": "A"}, None, "unknown node in the edge .*'b'"),
+    ([("a", "b")], {"a": "A", "b": "A"}, None, "two nodes are called 'A'"),
+    ([("a", "b")], None, ["a", "x"], "unknown sound 'x'"),
+    ([("a", "b")], None, ["a", "a"], "twice: a"),
+    ([("a", "b")], None, [], "no classes"),
+    ([], None, None, "no classes"),
+])
+def test_from_edges_refuses(edges, names, classes, message):
+    with pytest.raises(ValueError, match=message):
+        Ontology.from_edges(edges, names, classes)
+
+
+def test_from_edges():
+    own = Ontology.from_edges(iter([("a", "b"), ("a", "b"), ("a", "c")]), {"a": "All", "b": "Bee", "c": "Sea"}, ["Sea", "b"])
+    assert own.mids == ("c", "b") and own.distances.tolist() == [[0, 2], [2, 0]] and own.levels == range(3)
+    assert own.describe("c") == "All > Sea" and own.children("All") == ("b", "c")
+
+
+def test_audioset_through_from_edges_is_the_same(ont):
+    edges = [(m, c) for m in ont.nodes for c in ont.children(m)]
+    again = Ontology.from_edges(edges, {m: ont.name(m) for m in ont.nodes}, ont.mids)
+    assert (again.distances == ont.distances).all() and again.descriptions() == ont.descriptions()
+
+
+def test_names_do_for_mids(ont):
+    for ask in (ont.path, ont.ancestors, ont.children, ont.parents, ont.roots, ont.branch, ont.depth, ont.name, ont.describe):
+        assert ask("Dog") == ask("/m/0bt9lr")
+    assert isinstance(ont, Hierarchy)
