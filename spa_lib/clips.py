@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROBLEMS', 'ON_PROBLEM', 'log', 'COLUMNS', 'ADDRESSES', 'LISTS', 'SOURCES', 'FREESOUND_IDS', 'Problem', 'ClipError',
-           'settle', 'read_clips']
+           'settle', 'read_clips', 'clip_list_hash']
 
 # %% ../nbs/01_clips.ipynb #cell-2
 import csv, difflib, hashlib, inspect, logging, math, os, re, shutil, tarfile, tempfile, zipfile, zlib
@@ -299,3 +299,12 @@ def read_clips(
     problems += table.attrs.pop("found", []) + _files(table)
     if recording_pattern: table["recording"] = _recordings(table.clip_id, recording_pattern)
     return settle(table[list(COLUMNS)], sorted(problems), on_problem)
+
+# %% ../nbs/01_clips.ipynb #cell-59
+def clip_list_hash(
+    table: pd.DataFrame, # clip table
+) -> str: # 64 hexadecimal digits
+    "SHA-256 of the clips' ids, segments and labels."
+    rows = zip(table.clip_id, table.start_seconds, table.end_seconds, table.mids)
+    lines = sorted("\t".join([i, f"{start:.3f}", f"{end:.3f}", *sorted(mids)]) for i, start, end, mids in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
