@@ -1,0 +1,205 @@
+"""One run: exact resume after a kill, early failure, and what a run folder promises."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spa_lib import train as room
+from spa_lib.runs import RunConfig, find_runs, make_config, paired_table, read_run, run_name
+from spa_lib.train import Training, epoch_order, fit, load_data, make_encoder, make_model, mixup, rate_factor, train, train_all
+
+SMALL = make_config("smoke", epochs=3, n_train=48, n_eval=32, bootstrap=20)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The run that is never killed."""
+    return train(SMALL, tmp_path_factory.mktemp("never-killed"), progress=False)
+
+
+def same(a, b):
+    assert np.array_equal(a.scores, b.scores) and list(a.clip_ids) == list(b.clip_ids)
+    assert {k: v for k, v in a.metrics.items() if k != "train_seconds"} == {k: v for k, v in b.metrics.items() if k != "train_seconds"}
+    timeless = [c for c in a.log.columns if c != "seconds"]
+    assert a.log[timeless].equals(b.log[timeless])
+
+
+def test_run_folder_is_complete(reference):
+    names = {str(p.relative_to(reference.folder)) for p in reference.folder.rglob("*") if p.is_file()}
+    assert names == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"}
+    assert {"mAP", "OmAP", "OmAP_binary", "clips_hash", "config_hash", "seed", "versions", "train_seconds"} <= set(reference.metrics)
+    assert len(reference.metrics["OmAP"]["per_level"]) == 22
+    assert reference.metrics["mAP"]["low"] <= reference.metrics["mAP"]["value"] <= reference.metrics["mAP"]["high"]
+    assert len(reference.log) == SMALL.epochs and reference.log.loss.is_monotonic_decreasing
+
+
+def test_finished_run_is_read_not_repeated(reference, monkeypatch):
+    monkeypatch.setattr(room, "load_data", lambda *a: pytest.fail("trained again"))
+    same(reference, train(SMALL, reference.folder.parent))
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_stopped_inside_an_epoch_ends_with_the_same_numbers(reference, tmp_path, monkeypatch, stop_at):
+    """State is saved after every step here, and the process stops between two steps."""
+    steps, real = [], room.training_step
+
+    def stopping(*args):
+        if len(steps) == stop_at:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(Training, "save_seconds", -1.0)
+    monkeypatch.setattr(room, "training_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(SMALL, tmp_path, progress=False)
+    monkeypatch.setattr(room, "training_step", real)
+    same(reference, train(SMALL, tmp_path, progress=False))
+
+
+def test_killed_again_and_again_ends_with_the_same_numbers(reference, tmp_path):
+    """SIGKILL at random moments of the training, from outside."""
+    script = "import sys, json; from spa_lib.runs import RunConfig; from spa_lib.train import train; train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)"
+    from dataclasses import asdict
+
+    command = [sys.executable, "-c", script, json.dumps(asdict(SMALL)), str(tmp_path)]
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    begun = time.time()
+    subprocess.run(command, check=True, env=env, cwd=tmp_path)
+    whole = time.time() - begun
+    folder = tmp_path / run_name(SMALL)
+    same(reference, read_run(folder))
+    rng, kills = np.random.default_rng(0), 0
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    for share in rng.uniform(0.5, 1.0, 4):
+        process = subprocess.Popen(command, env=env, cwd=tmp_path)
+        try:
+            process.wait(timeout=share * whole)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    same(reference, train(SMALL, tmp_path, progress=False))
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert kills
+
+
+def test_state_of_another_run_is_refused(reference, tmp_path):
+    other = replace(SMALL, dim=32)
+    (tmp_path / run_name(other) / "checkpoint").mkdir(parents=True)
+    (tmp_path / run_name(other) / "checkpoint" / "last.pt").write_bytes((reference.folder / "checkpoint" / "last.pt").read_bytes())
+    with pytest.raises(ValueError, match="another configuration"):
+        train(other, tmp_path, progress=False)
+
+
+def test_loss_that_is_not_finite_names_the_clips(tmp_path):
+    cfg = replace(SMALL, epochs=1)
+    encoder = make_encoder(cfg)
+    data = load_data(cfg, encoder.sample_rate)
+    model = make_model(cfg, encoder, data.ontology)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.c_a.bias.data[0] = torch.nan
+    with pytest.raises(FloatingPointError, match=data.train.clip_ids[0].split("-")[0]):
+        fit(Training(cfg, model, data, tmp_path, progress=False))
+    assert not (tmp_path / "checkpoint" / "last.pt").exists()
+    assert torch.equal(model.p_a.weight, before["p_a.weight"])
+
+
+def test_both_arms_start_alike_and_see_the_same(tmp_path):
+    """With one seed, the only difference between the arms is the loss."""
+    arms = [replace(SMALL, alpha=a, epochs=0) for a in (0.0, 0.1)]
+    encoders = [make_encoder(c) for c in arms]
+    data = load_data(arms[0], encoders[0].sample_rate)
+    states = [make_model(c, e, data.ontology).state_dict() for c, e in zip(arms, encoders)]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    other = make_model(replace(SMALL, method="direct"), make_encoder(SMALL), data.ontology).state_dict()
+    assert all(torch.equal(states[0][k], other[k]) for k in other if k != "T_hat")
+    assert not torch.equal(make_model(replace(SMALL, seed=1), make_encoder(replace(SMALL, seed=1)), data.ontology).p_a.weight, states[0]["p_a.weight"])
+
+
+def test_the_text_encoder_never_trains(reference):
+    state = torch.load(reference.folder / "checkpoint" / "last.pt", weights_only=True)
+    encoder = make_encoder(SMALL)
+    data = load_data(SMALL, encoder.sample_rate)
+    start = make_model(SMALL, encoder, data.ontology).state_dict()
+    assert torch.equal(state["model"]["T_hat"], start["T_hat"])
+    assert not torch.equal(state["model"]["p_t.weight"], start["p_t.weight"])
+    assert state["mids"] == list(data.ontology.mids)
+
+
+def test_holdout_stays_on_the_training_side():
+    cfg = replace(SMALL, holdout=0.3)
+    rate = make_encoder(cfg).sample_rate
+    data, whole = load_data(cfg, rate), load_data(SMALL, rate)
+    train_ids, held = set(data.train.clip_ids), set(data.evaluate.clip_ids)
+    assert held and not train_ids & held and (train_ids | held) <= set(whole.train.clip_ids)
+
+
+def test_training_learns(tmp_path):
+    """A memorised handful of clips: far above chance on what was trained on."""
+    cfg = replace(make_config("smoke", n_train=32, epochs=25, batch_size=8, mixup_rate=0.0, alpha=0.1, bootstrap=0), decay_from=0.8)
+    run = train(cfg, tmp_path, progress=False)
+    assert run.log.loss.iloc[-1] < 0.5 * run.log.loss.iloc[0]
+
+
+def test_balanced_order_follows_the_weights():
+    rng = np.random.default_rng(0)
+    y = np.zeros((2000, 2), np.float32)
+    y[:, 0] = 1
+    y[:20, 1] = 1
+    drawn = np.mean([np.isin(epoch_order(y, e, 0, balanced=True, epoch_clips=100), range(20)).sum() for e in range(200)])
+    w = y @ (1000 / (100 + y.sum(0)))
+    expected = np.mean([np.isin(rng.choice(2000, 100, replace=False, p=w / w.sum()), range(20)).sum() for _ in range(200)])
+    assert abs(drawn - expected) < 1.5 and drawn > 3
+    assert len(set(epoch_order(y, 0, 0, balanced=True, epoch_clips=100))) == 100
+
+
+def test_learning_rate_shape():
+    shape = dict(epochs=130, warmup_epochs=5, decay_from=50 / 130, final_rate=0.01)
+    assert rate_factor(0, **shape) == pytest.approx(np.exp(-5 * 0.9**2))
+    assert rate_factor(2.5, **shape) == pytest.approx(np.exp(-5 * 0.5**2)) and rate_factor(30, **shape) == 1
+    values = [rate_factor(e, **shape) for e in np.linspace(50, 130, 50)]
+    assert values == sorted(values, reverse=True) and values[-1] == pytest.approx(0.01)
+
+
+def test_mixup_keeps_labels_and_sound_together():
+    torch.manual_seed(0)  # for the draws below
+    wave, y = torch.randn(64, 100), torch.eye(64)
+    mixed, soft = mixup(wave, y, 1.0, 2.0)
+    assert torch.allclose(mixed, soft @ (wave - wave.mean(1, keepdim=True)), atol=1e-5)
+    untouched, hard = mixup(wave, y, 0.0, 2.0)
+    assert untouched is wave and hard is y
+
+
+def test_failed_run_does_not_stop_the_others(tmp_path):
+    bad = replace(SMALL, source="csv", root=str(tmp_path / "nowhere.csv"))
+    good = replace(SMALL, epochs=1, alpha=0.0)
+    with pytest.raises(RuntimeError, match=run_name(bad)):
+        train_all([bad, good], tmp_path, jobs=2)
+    assert find_runs(tmp_path)[0].folder.name == run_name(good)
+
+
+def test_table_refuses_runs_on_different_clips(reference, tmp_path):
+    other = train(replace(SMALL, alpha=0.0, epochs=1), tmp_path, progress=False)
+    changed = replace(other, config=replace(SMALL, alpha=0.0), metrics=other.metrics | {"clips_hash": "different"})
+    with pytest.raises(ValueError, match="not scored on the same clips"):
+        paired_table([reference, changed])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_real_clips_give_a_real_run(shared, tmp_path, seed):
+    """A few real AudioSet-labelled clips through a real AudioSet-trained tagger."""
+    cfg = make_config("real", encoder="mn", size="base", checkpoint=str(shared / "models" / "mn04_as_mAP_432.pt"), root=str(shared / "data" / "audioset_mini"),
+                      n_train=16, n_eval=16, clip_seconds=2.0, epochs=1, batch_size=8, bootstrap=0, seed=seed)
+    run = train(cfg, tmp_path, progress=False)
+    untouched = train(replace(cfg, head="official", epochs=0, alpha=0.0), tmp_path)
+    assert np.isfinite(run.scores).all() and untouched.metrics["mAP"]["value"] > 0.5
+    assert len(untouched.metrics["checkpoint"]["sha256"]) == 64
