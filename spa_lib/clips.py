@@ -78,7 +78,7 @@ def settle(
     fatal = [p for p in problems if p.problem != "weak match"]
     if fatal and on_problem == "refuse": raise ValueError(_refusal(len(table), fatal))
     bad = sorted({p.row for p in problems})
-    kept = table.drop(index=table.index[bad]).reset_index(drop=True)
+    kept = table.reset_index(drop=True).drop(index=bad).reset_index(drop=True)
     listed = [dict(clip_id=p.clip_id, problem=p.problem, detail=p.detail) for p in problems]
     kept.attrs = {**table.attrs, "problems": [*table.attrs.get("problems", []), *listed]}
     if bad: log.warning("left out %d of %d clips: %s", len(bad), len(table), _counted(problems))
@@ -116,11 +116,11 @@ def _audioset(root, segments=None, clips="clips", whole_soundtracks=False):
     root = Path(root)
     lists = [root/s for s in ([segments] if isinstance(segments, str) else segments)] if segments else sorted(root.glob("*_segments.csv"))
     if not lists: raise FileNotFoundError(f"no *_segments.csv in {root}. Put AudioSet's lists there: https://research.google.com/audioset/download.html")
-    rows = [(*r, "eval" if "eval" in path.name else "train") for path in lists for r in _segments(path)]
+    rows = [(*r, split) for path in lists for split in ["eval" if "eval" in path.name else "train"] for r in _segments(path)]
     ids, start, end, labels, split = (list(c) for c in zip(*rows)) if rows else ([] for _ in range(5))
     files, several = _audio_files(root/clips)
     times = dict(start_seconds=start, end_seconds=end) if whole_soundtracks else {}
-    table = _table(ids, [files.get(i, str(root/clips/i)) for i in ids], labels, split, **times)
+    table = _table(ids, [files.get(i) or os.path.join(root, clips, i) for i in ids], labels, split, **times)
     table.attrs["found"] = [Problem(row, i, "ambiguous", files[i]) for row, i in enumerate(ids) if i in several]
     return table
 
@@ -167,10 +167,11 @@ def _members(archive):
         with zipfile.ZipFile(archive) as z:
             for name in (m.filename for m in z.infolist() if not m.is_dir()):
                 with z.open(name) as f: yield name, f
-    else:
+    elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as t:
             for m in t:
                 if m.isfile(): yield m.name, t.extractfile(m)
+    else: raise ValueError("it is neither a zip nor a tar archive")
 
 # %% ../nbs/01_clips.ipynb #cell-25
 def _unpack(archive, root, marker):
@@ -236,7 +237,8 @@ SOURCES = {"synth": _synth, "audioset": _audioset, "esc50": _esc50, "urbansound8
 
 # %% ../nbs/01_clips.ipynb #cell-32
 def _unknown(label, ontology):
-    if label in ontology.nodes: return f"{ontology.name(label)!r} is in the hierarchy, but is not one of its {len(ontology)} classes"
+    "What a label is that is no class."
+    if any(label in (node, ontology.name(node)) for node in ontology.nodes): return f"{label!r} is in the hierarchy, but is not one of its {len(ontology)} classes"
     near = difflib.get_close_matches(label, [*ontology.names, *ontology.mids], n=1)
     return repr(label) + (f"; did you mean {near[0]!r}?" if near else "")
 
@@ -244,12 +246,12 @@ def _resolve(table, ontology, add_ancestors):
     "Labels as mids of the ontology's classes, and what is wrong with them."
     mid_of = dict(zip(ontology.names, ontology.mids)) | {m: m for m in ontology.mids}
     above = {m: [a for a in ontology.ancestors(m) if a in mid_of] if add_ancestors else [] for m in ontology.mids}
-    known, problems = {}, []
+    known, told, problems = {}, {l: _unknown(l, ontology) for l in set(table.mids.explode().dropna()) - set(mid_of)}, []
     for row, labels in enumerate(table.mids):
         if labels not in known:
             mids = [mid_of[l] for l in labels if l in mid_of]
             known[labels] = tuple(dict.fromkeys([*mids, *(a for m in mids for a in above[m])]))
-        problems += [Problem(row, table.clip_id[row], "unknown label", _unknown(l, ontology)) for l in labels if l not in mid_of]
+        problems += [Problem(row, table.clip_id[row], "unknown label", told[l]) for l in labels if l in told]
         if not labels: problems.append(Problem(row, table.clip_id[row], "no label"))
     return pd.Series([known[l] for l in table.mids], dtype=object, index=table.index), problems
 

@@ -8,7 +8,7 @@ __all__ = ['RESAMPLERS', 'CROPS', 'PADS', 'resample', 'load_waveform', 'check_cl
            'FREESOUND_IDS', 'PROBLEMS']
 
 # %% ../nbs/01_data.ipynb #cell-2
-import math, os, struct
+import math, os, struct, warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +64,9 @@ def _span(frames, rate, start, end):
 def _decode_wav(path, start, end):
     "Samples [frames, channels], rate, number of frames lacking; without soundfile."
     from scipy.io import wavfile
-    rate, x = wavfile.read(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning) # a chunk that it does not know
+        rate, x = wavfile.read(path)
     first, last = _span(len(x), rate, start, end)
     full = 128 if x.dtype == np.uint8 else 1 if x.dtype.kind == "f" else -float(np.iinfo(x.dtype).min)
     x = x.reshape(len(x), -1)[first:max(first, last)].astype(np.float32)
@@ -214,8 +216,8 @@ def split_by_recording(
     for r, mids in zip(table.recording, table.mids):
         for m in mids: holds[m].add(r)
     holds = {m: holds[m] for m in sorted(holds, key=lambda m: (len(holds[m]), m))}
-    order = np.random.default_rng(seed).permutation(sorted(size)).tolist()
-    for members in [*holds.values(), size]: _deal([r for r in order if r in members], side, size, fraction)
+    rank = {r: i for i, r in enumerate(np.random.default_rng(seed).permutation(sorted(size)).tolist())}
+    for members in [*holds.values(), size]: _deal(sorted(members, key=rank.get), side, size, fraction)
     one_sided = _repair(holds, side, size)
     in_b = table.recording.map(side).to_numpy(bool)
     a, b = (table[rows].reset_index(drop=True) for rows in (~in_b, in_b))
