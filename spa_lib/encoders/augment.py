@@ -53,7 +53,7 @@ def keep_some(
 ) -> Tensor: # the same, with fewer rows or columns, still in order
     "Leave out random rows or columns of a grid of patches, the same ones for the whole batch."
     if leave_out == 0: return x
-    keep = torch.randperm(x.shape[axis], device=x.device)[leave_out:].sort().values
+    keep = torch.randperm(x.shape[axis], device=x.device)[min(leave_out, x.shape[axis] - 1):].sort().values
     return x.index_select(axis, keep)
 
 # %% ../../nbs/encoders/augment.ipynb #cell-16

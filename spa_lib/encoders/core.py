@@ -53,12 +53,12 @@ class Encoder(nn.Module):
         wave = checked_wave(self, wave, sample_rate)
         if self.training and self.augment: wave = self.augment.on_wave(wave)
         x = self.front_end(wave)
-        if self.training and self.augment: x = self.augment.on_log_mel(x, self.mask_value)
+        if self.training and self.augment and self.mask_value is not None: x = self.augment.on_log_mel(x, self.mask_value)
         return x.to(next(self.parameters()).dtype)
 
     @property
-    def mask_value(self) -> float:
-        "What SpecAugment writes: a zero before the normalisation."
+    def mask_value(self) -> float|None:
+        "What SpecAugment writes: a zero before the normalisation. None where `hidden` masks, behind a batch norm."
         return self.front_end.silence
 
     def embed(self,
@@ -177,7 +177,8 @@ def find_checkpoint(
     if path.is_file(): return path, {}
     mine = [n for n, row in CHECKPOINTS.items() if row.encoder == encoder]
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors") and name not in CHECKPOINTS:
-        raise FileNotFoundError(f"no checkpoint at {path}. Released ones for {encoder}: {', '.join(mine)}")
+        known = [f"checkpoint={n!r} downloads it" for n in mine if CHECKPOINTS[n].file == path.name]
+        raise FileNotFoundError(f"no file {path}. {known[0] if known else 'Released for ' + encoder + ': ' + ', '.join(mine)}")
     row = CHECKPOINTS[one_of(name, mine if name not in CHECKPOINTS else [name], f"checkpoint for {encoder}, and no such file")]
     if "drive.google.com" in row.url: raise OSError(f"{name} lies in a shared folder, {row.url}: download {name}.ckpt by hand and pass its path")
     return download(row.url, cache_dir("checkpoints", row.encoder)/f"{name.replace('/', '--')}{Path(row.file).suffix}", row.sha256), row.options
@@ -240,7 +241,7 @@ def likely_cause(
     if not own: return f"not a checkpoint of {encoder.name}, or wrapped in an unknown prefix; its first keys are {list(state)[:3]}"
     if head and len(head) == len(missing) and not misshaped: return "the official AudioSet head is missing: an ImageNet or self-supervised start, not a tagger"
     if head and len(head) == len(missing + misshaped): return f"the head is not over {encoder.n_classes} classes: fine-tuned on another data set"
-    if misshaped and all(k.startswith("bn0.") for k in misshaped): return f"made for {state[misshaped[0]].shape[0]} mel bins; this front end has {encoder.front_end.n_mels}"
+    if misshaped and all(k.startswith("bn0.") for k in misshaped): return f"made for {state[misshaped[0]].shape[0]} mel bins, this front end has {encoder.front_end.n_mels}; a released file takes front_end='native'"
     if misshaped: return f"made for another size than {encoder.size!r}, or for another patch grid or clip length"
     return "an incomplete file, or a variant of the architecture that is not supported"
 
