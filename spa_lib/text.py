@@ -96,6 +96,7 @@ def _encode(
     pooling: str, batch_size: int, max_tokens: int|None, device: str,
 ) -> tuple[np.ndarray, int]: # features float32 [C, V], number of texts that were cut
     "f_t of paper Eq. 1 on a list of texts."
+    if pooling == "cls" and tokenizer.cls_token is None: raise ValueError(f"{type(tokenizer).__name__} puts no token before a text for pooling 'cls'; choose 'mean'")
     network = network.to(device)
     limit = min(tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", 512), max_tokens or 512)
     lengths = np.array([len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]])
