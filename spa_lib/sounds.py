@@ -67,7 +67,7 @@ def _formants(f, vowel, tract):
     centres = np.array(_VOWELS[vowel])/tract
     return sum(a/(1 + ((f - c)/(50 + 0.07*c))**2) for a, c in zip((1, .6, .35), centres)) + 0.004
 
-# %% ../nbs/01_sounds.ipynb #cell-18
+# %% ../nbs/01_sounds.ipynb #cell-19
 def _syllable(rng, m, sr, pitch, bend, tract, vowels, tilt, rough, vibrato, shake):
     "One syllable of m samples between two vowels, and its envelope."
     t = np.arange(m, dtype=np.float32)/m
@@ -79,7 +79,12 @@ def _syllable(rng, m, sr, pitch, bend, tract, vowels, tilt, rough, vibrato, shak
     envelope = rng.uniform(.6, 1)*np.sin(np.pi*t**.7)**.6*(1 - rough*.7*_drift(rng, m, sr, 60))
     return x/(np.abs(x).max() + 1e-9), envelope
 
-# %% ../nbs/01_sounds.ipynb #cell-19
+def _s(rng, sr):
+    "The consonant s, 80 ms."
+    m = int(.08*sr)
+    return (.25*np.hanning(m)*_noise(rng, m, sr, _band(rng.uniform(2500, 4500), 9000))).astype(np.float32)
+
+# %% ../nbs/01_sounds.ipynb #cell-20
 def voice(
     rng: np.random.Generator, # where the chance comes from
     n: int, # samples to make
@@ -106,21 +111,25 @@ def voice(
         x, envelope = _syllable(rng, m, sr, pitch, lambda t: start + arc*np.sin(np.pi*t) + slope*t, tract, vowels, tilt, rough, vibrato, shake)
         y[s:s + m] += envelope*x
         loud[s:s + m] = np.maximum(loud[s:s + m], envelope)
-        if rng.random() < hiss:
-            c = min(int(.08*sr), n - s)
-            y[s:s + c] += .25*np.hanning(c)*_noise(rng, c, sr, _band(rng.uniform(2500, 4500), 9000))
-    v = rng.choice(list(vowels))
-    return y*(1 - breath) + breath*.5*loud*_noise(rng, n, sr, lambda f: _formants(f, v, tract)*np.minimum(f/400, 1))
+        if rng.random() < hiss: y[s:s + int(.08*sr)] += _s(rng, sr)[:n - s]
+    return y*(1 - breath) + breath*.5*loud*_noise(rng, n, sr, lambda f: _formants(f, rng.choice(list(vowels)), tract)*np.minimum(f/400, 1))
 
-# %% ../nbs/01_sounds.ipynb #cell-22
+# %% ../nbs/01_sounds.ipynb #cell-24
 _SCALE = np.array([0, 2, 4, 5, 7, 9, 11, 12, 14, 16, 17, 19]) # major, semitones
 
 def _harmonics(f, sr, rolloff, odd, body):
     "Amplitudes of the harmonics of f Hz."
     k = np.arange(1., max(2, min(40, int(.45*sr/f))))
-    return k**-rolloff*np.where(k % 2, 1, 1 - odd)*(1 + (body > 0)*3/(1 + ((k*f - body)/(.3*body + 1))**2)), k
+    return k**-rolloff*np.where(k % 2, 1, 1 - odd)*(1 + (body > 0)*3/(1 + ((k*f - body)/(.3*body + 1))**2))
 
-# %% ../nbs/01_sounds.ipynb #cell-23
+def _tone(rng, t, sr, f, envelope, rolloff, odd, body, vibrato, shake):
+    "One note of f Hz at the times t in s: bright where loud, dull where soft."
+    sway = vibrato*.06/(2*np.pi*shake)*np.sin(2*np.pi*shake*t)*np.minimum(1, t/.3)
+    phase, amps = f*(t + sway) + rng.random(), _harmonics(f, sr, rolloff, odd, body)
+    dull = _cycle(phase, amps/np.arange(1, len(amps) + 1))
+    return envelope*(dull + envelope*(_cycle(phase, amps) - dull))
+
+# %% ../nbs/01_sounds.ipynb #cell-25
 def notes(
     rng: np.random.Generator, # where the chance comes from
     n: int, # samples to make
@@ -144,17 +153,14 @@ def notes(
         m = min(int(fill/rate*sr*rng.uniform(.9, 1.2)), n - s)
         t = np.arange(m, dtype=np.float32)/sr
         envelope = np.minimum(1, t/attack)*np.clip((m/sr - t)/.04, 0, 1)*rng.uniform(.6, 1)
-        lowest, sway = rng.choice(scale), vibrato*.06/(2*np.pi*shake)*np.sin(2*np.pi*shake*t)*np.minimum(1, t/.3)
+        lowest = rng.choice(scale)
         for above in (0, 4, 7, 12)[:int(chord)]:
             f = pitch*2**((lowest + above)/12)
-            amps, k = _harmonics(f, sr, rolloff, odd, body)
-            phase = f*(t + sway) + rng.random()
-            dull = _cycle(phase, amps/k)
-            y[s:s + m] += envelope*(dull + envelope*(_cycle(phase, amps) - dull))
+            y[s:s + m] += _tone(rng, t, sr, f, envelope, rolloff, odd, body, vibrato, shake)
         if breath: y[s:s + m] += breath*envelope*_noise(rng, m, sr, _band(f, 6*f))
     return y
 
-# %% ../nbs/01_sounds.ipynb #cell-26
+# %% ../nbs/01_sounds.ipynb #cell-29
 _RATIOS = dict(bar=(1, 2.76, 5.40, 8.93), marimba=(1, 3.93, 9.2), membrane=(1, 1.59, 2.14, 2.30, 2.65, 2.92), wood=(1, 1.7, 2.9, 4.1),
     bell=(.5, 1, 1.18, 1.51, 2, 2.51, 2.66, 3.01, 4.17, 5.4))
 
@@ -166,7 +172,7 @@ def _body(rng, kind):
     ratios = np.sort(np.exp(rng.uniform(0, 2.6, 24))) if kind == "plate" else np.array(_RATIOS[kind])*np.exp(rng.normal(0, .01, len(_RATIOS[kind])))
     return ratios, rng.uniform(.4, 1, len(ratios))
 
-# %% ../nbs/01_sounds.ipynb #cell-27
+# %% ../nbs/01_sounds.ipynb #cell-30
 def _kernel(rng, m, sr, pitch, kind, decay, damp, soft, noise, low, high, fade, span, rise):
     "One hit of m samples."
     t, tone = np.arange(m, dtype=np.float32)/sr, np.zeros(m, np.float32)
@@ -178,7 +184,7 @@ def _kernel(rng, m, sr, pitch, kind, decay, damp, soft, noise, low, high, fade, 
     burst = np.exp(-6.9*t/(fade*rng.uniform(.8, 1.2)))*_noise(rng, m, sr, _band(low*rng.uniform(.8, 1.2), high))
     return (1 - noise)*tone/(np.abs(tone).max() + 1e-9) + noise*burst/(np.abs(burst).max() + 1e-9)
 
-# %% ../nbs/01_sounds.ipynb #cell-28
+# %% ../nbs/01_sounds.ipynb #cell-31
 def hits(
     rng: np.random.Generator, # where the chance comes from
     n: int, # samples to make
@@ -208,7 +214,7 @@ def hits(
         y[s:s + len(k)] += k*np.float32(10**(-spread*rng.random()/20))
     return y
 
-# %% ../nbs/01_sounds.ipynb #cell-31
+# %% ../nbs/01_sounds.ipynb #cell-35
 def motor(
     rng: np.random.Generator, # where the chance comes from
     n: int, # samples to make
@@ -234,14 +240,14 @@ def motor(
     pulse = (.5 + .5*np.cos(2*np.pi*((phase*strokes) % 1).astype(np.float32)))**2 if beat else 1
     return y/np.abs(y).max() + np.float32(.4*noise)*(1 - beat + beat*pulse)*_noise(rng, n, sr, _band(low, high))
 
-# %% ../nbs/01_sounds.ipynb #cell-32
+# %% ../nbs/01_sounds.ipynb #cell-37
 _SHAPES = dict(steady=lambda u: 0*u, wail=lambda u: .5 - .5*np.cos(2*np.pi*u), hilo=lambda u: (u > .5)*1., rise=lambda u: u, fall=lambda u: 1 - u, arc=lambda u: np.sin(np.pi*u))
 
 def _gate(t, length):
     "1 for `length` s with edges of 4 ms."
     return np.clip(np.minimum(t, length - t)/.004, 0, 1)
 
-# %% ../nbs/01_sounds.ipynb #cell-33
+# %% ../nbs/01_sounds.ipynb #cell-38
 def signal(
     rng: np.random.Generator, # where the chance comes from
     n: int, # samples to make
@@ -271,7 +277,7 @@ def signal(
     if gate: y = y*_gate(t % gate, gate*duty)
     return y*_gate(t % burst, burst*share) if burst else y
 
-# %% ../nbs/01_sounds.ipynb #cell-36
+# %% ../nbs/01_sounds.ipynb #cell-42
 def rush(
     rng: np.random.Generator, # where the chance comes from
     n: int, # samples to make
@@ -292,7 +298,7 @@ def rush(
     if move: y = y + (_noise(rng, n, sr, _band(low*2**move, high*2**move, tilt)) - y)*c
     return y*np.float32(1 - swell) + y*np.float32(swell)*c**np.float32(sharp)
 
-# %% ../nbs/01_sounds.ipynb #cell-37
+# %% ../nbs/01_sounds.ipynb #cell-43
 def room(
     rng: np.random.Generator, # where the chance comes from
     n: int, # samples to make

@@ -35,7 +35,7 @@ _HUMAN = {
     "Applause": (hits, dict(rate=(90, 200), jitter=1, noise=1, low=(500, 900), high=(2500, 5000), fade=(.04, .07), spread=20, kernels=6)),
 }
 
-# %% ../nbs/01_synth.ipynb #cell-6
+# %% ../nbs/01_synth.ipynb #cell-7
 _BIRD = dict(rolloff=5, partials=3, noise=.02, share=(.4, .8))
 _ANIMAL = {
     "Bark": (voice, dict(rate=(2, 3.5), fill=.4, pitch=(250, 600), arc=(3, 7), rough=.5, vowels="ao", tilt=.4, tract=(.6, 1.1), breath=.3)),
@@ -51,7 +51,7 @@ _ANIMAL = {
     "Croak": (voice, dict(rate=(2, 3.5), fill=.55, pitch=(35, 70), slope=3, vowels="oa", tilt=.1, tract=(.8, 1.2), rough=.2)),
 }
 
-# %% ../nbs/01_synth.ipynb #cell-7
+# %% ../nbs/01_synth.ipynb #cell-9
 _GUITAR = dict(kind="string", damp=.6, noise=(.02, .06), fade=.02, rate=(2.5, 5), jitter=.1, span=6, kernels=5)
 _DRUM = dict(kind="membrane", jitter=.08, spread=8)
 _METAL = dict(kind="plate", damp=.1, soft=-.2, jitter=.08, low=5000, high=15000)
@@ -74,7 +74,7 @@ _MUSIC = {
     "Trombone": (notes, dict(_HORN, pitch=(110, 220), rate=(1, 2.5), body=(600, 1000))),
 }
 
-# %% ../nbs/01_synth.ipynb #cell-8
+# %% ../nbs/01_synth.ipynb #cell-11
 _SIREN = dict(shape="wail", rolloff=1.3, partials=8)
 _RING = dict(kind="bell", damp=.6, noise=.03, low=1000, fade=.02)
 _TONE = dict(partials=4, rolloff=2)
@@ -96,7 +96,7 @@ _THINGS = {
     "Tick-tock": (hits, dict(kind="wood", rate=(2, 4), jitter=.01, pitch=(1200, 2200), decay=.03, noise=.3, low=2000, fade=.01, span=2, spread=1)),
 }
 
-# %% ../nbs/01_synth.ipynb #cell-9
+# %% ../nbs/01_synth.ipynb #cell-13
 _SHOT = dict(kind="membrane", noise=(.7, .9), low=60)
 _MATTER = {
     "Computer keyboard": (hits, dict(kind="wood", rate=(5, 9), jitter=.7, pitch=(900, 1800), decay=.03, noise=.6, low=1500, high=9000, fade=.02, spread=10, kernels=5)),
@@ -117,7 +117,7 @@ _NATURAL = {
     "Fire": (hits, dict(kind="wood", rate=(20, 50), jitter=1, pitch=(800, 2500), decay=.02, noise=.85, low=700, high=10000, fade=(.01, .04), spread=28, kernels=6)),
 }
 
-# %% ../nbs/01_synth.ipynb #cell-10
+# %% ../nbs/01_synth.ipynb #cell-15
 _AMBIGUOUS = {
     "Bang": (hits, dict(kind="membrane", rate=(.8, 1.6), jitter=.4, pitch=(90, 180), decay=(.2, .4), noise=.5, low=80, high=(2000, 5000), fade=(.15, .35))),
     "Slap, smack": (hits, dict(rate=(1, 2.5), jitter=.4, noise=1, low=(300, 800), high=(3000, 7000), fade=(.05, .1))),
@@ -141,7 +141,7 @@ _CHANNEL = {
     "Mains hum": (signal, dict(pitch=[50, 60], rolloff=(.5, .9), partials=40, noise=(.1, .3))),
 }
 
-# %% ../nbs/01_synth.ipynb #cell-12
+# %% ../nbs/01_synth.ipynb #cell-17
 _SOUNDS = _HUMAN | _ANIMAL | _MUSIC | _THINGS | _MATTER | _NATURAL | _AMBIGUOUS | _CHANNEL
 
 _ontology = cache(Ontology.audioset)
@@ -157,7 +157,7 @@ def synth_classes() -> tuple[str, ...]: # mids, in AudioSet's order
     "The AudioSet classes that can be synthesised; their ancestors are labels, too, but make no sound of their own."
     return tuple(_classes())
 
-# %% ../nbs/01_synth.ipynb #cell-15
+# %% ../nbs/01_synth.ipynb #cell-20
 def _draw(rng, value):
     "A pair is a range (even on a log scale where both ends are positive), a list is a choice, anything else is itself."
     if isinstance(value, list): return rng.choice(value)
@@ -180,7 +180,7 @@ def synth_event(
     frames = y[:n - n % (4*edge)].reshape(-1, 4*edge)
     return y*np.float32(.1/(np.sqrt(np.quantile((frames**2).mean(1), .95)) + 1e-6))
 
-# %% ../nbs/01_synth.ipynb #cell-17
+# %% ../nbs/01_synth.ipynb #cell-22
 VERSION = 1 # of the sounds: raise it when any sample changes
 _SPLITS = ("train", "eval")
 
@@ -196,7 +196,7 @@ def _score(seed, split, index, seconds):
     onsets, gains = rng.uniform(0, seconds - lengths), 10**(-rng.uniform(0, 9, len(chosen))/20)
     return rng, list(zip(chosen, onsets, lengths, gains))
 
-# %% ../nbs/01_synth.ipynb #cell-18
+# %% ../nbs/01_synth.ipynb #cell-23
 def synth_clip(
     split: str, # "train" or "eval"
     index: int, # which clip of the split
@@ -215,7 +215,7 @@ def synth_clip(
     y[1:] += np.float32(rng.uniform(-.5, .5))*y[:-1]
     return y*np.float32(10**(-rng.uniform(1, 12)/20)/np.abs(y).max()), events
 
-# %% ../nbs/01_synth.ipynb #cell-22
+# %% ../nbs/01_synth.ipynb #cell-28
 def _wav(y, sample_rate) -> bytes:
     "A 16-bit mono WAV file."
     file = io.BytesIO()
@@ -224,6 +224,13 @@ def _wav(y, sample_rate) -> bytes:
         w.writeframes(np.round(y*32767).astype("<i2").tobytes())
     return file.getvalue()
 
+def _row(path, split, index, seconds, seed) -> dict:
+    "A row of the clip table; the labels follow from the score alone."
+    events, name = _score(seed, split, index, seconds)[1], f"synth{seed}-{split}-{index:06d}"
+    mids = sorted(set().union(*(_classes()[m][1] for m, *_ in events)), key=_ontology().index)
+    return dict(clip_id=name, path=str(path), start_seconds=np.nan, end_seconds=np.nan, mids=tuple(mids), split=split, fold=-1, recording=name)
+
+# %% ../nbs/01_synth.ipynb #cell-29
 def synth_clips(
     n_train: int = 512, # clips in the split "train"
     n_eval: int = 256, # clips in the split "eval"
@@ -242,9 +249,3 @@ def synth_clips(
     for split, i in tqdm(missing, "synthesising clips", unit="clip", disable=not (progress and missing)):
         write_atomic(path(split, i), _wav(synth_clip(split, i, seconds, sample_rate, seed)[0], sample_rate))
     return pd.DataFrame([_row(path(split, i), split, i, seconds, seed) for split, i in clips])
-
-def _row(path, split, index, seconds, seed) -> dict:
-    "A row of the clip table; the labels follow from the score alone."
-    events, name = _score(seed, split, index, seconds)[1], f"synth{seed}-{split}-{index:06d}"
-    mids = sorted(set().union(*(_classes()[m][1] for m, *_ in events)), key=_ontology().index)
-    return dict(clip_id=name, path=str(path), start_seconds=np.nan, end_seconds=np.nan, mids=tuple(mids), split=split, fold=-1, recording=name)
