@@ -1,0 +1,431 @@
+"""Metrics: the authors' values, naive oracles, scikit-learn, identities, and intervals that hold what they promise."""
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings, strategies as st
+from scipy.stats import ttest_rel
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from spa_lib.ap import PLAIN, ap_naive, class_ap, count_reached, graded_average_precision
+from spa_lib.metrics import (METRICS, WEIGHTINGS, auc, average_precision, bootstrap, chance, d_prime, level_weights, mean_average_precision, nearest_positive,
+                             omap, omap_naive, paired_bootstrap, paired_interval, per_class_gain)
+from spa_lib.ontology import Ontology
+
+seeds = st.integers(0, 10**6)
+
+
+@pytest.fixture(scope="module")
+def ontology():
+    return Ontology.audioset()
+
+
+def tree_distances(rng, C):
+    """Edges between the nodes of a random tree."""
+    D = np.zeros((C, C), int)
+    for c in range(1, C):
+        parent = rng.integers(c)
+        D[c, :c] = D[:c, c] = D[parent, :c] + 1
+    return D
+
+
+def case(seed, N=12, C=6, ties=True):
+    """A random table: every clip has a label, some class may have none; scores with or without ties."""
+    rng = np.random.default_rng(seed)
+    N, C = rng.integers(1, N + 1), rng.integers(2, C + 1)
+    targets = (rng.random((N, C)) < 0.2).astype(int)
+    targets[np.arange(N), rng.integers(0, C, N)] = 1
+    scores = rng.integers(0, 5, (N, C)) / 5 if ties else rng.permutation(N*C).reshape(N, C) / (N*C)
+    return targets, scores, tree_distances(rng, C)
+
+
+# ---- the authors' values -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["continuous", "ties"])
+def test_golden_omap(shared, ontology, name):
+    z = np.load(shared / "golden" / f"omap_{name}.npz")
+    found = omap(z["target"], z["scores"], ontology.distances)
+    assert found.levels == tuple(range(22)) == tuple(ontology.levels)
+    np.testing.assert_allclose(found.per_class, z["omap_per_level_class"], rtol=0, atol=1e-9) # nan must meet nan
+    np.testing.assert_allclose(found.per_level, z["omap_per_level"], rtol=0, atol=1e-9)
+    assert abs(found.value - z["omap"]) < 1e-9
+
+
+def test_golden_needs_the_graph_without_an_artificial_root(shared, ontology):
+    """An artificial root shortens ways between the branches; the values then differ, so the golden test would see it."""
+    z = np.load(shared / "golden" / "omap_continuous.npz")
+    depth = np.array([ontology.depth(m) for m in ontology.mids]) + 1
+    rooted = np.minimum(ontology.distances, depth[:, None] + depth)
+    np.fill_diagonal(rooted, 0)
+    assert abs(omap(z["target"], z["scores"], rooted, levels=range(22)).value - z["omap"]) > 1e-4
+
+
+# ---- oracles -------------------------------------------------------------------------------------------------------
+
+@settings(max_examples=100, deadline=None)
+@given(seed=seeds, ties=st.booleans(), weighting=st.sampled_from(WEIGHTINGS))
+def test_omap_agrees_with_the_definition(seed, ties, weighting):
+    targets, scores, D = case(seed, ties=ties)
+    found = omap(targets, scores, D, weighting)
+    naive = omap_naive(targets, scores, D, weighting)
+    np.testing.assert_allclose(found.per_class, naive, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.per_level, np.nanmean(naive, 1), rtol=0, atol=1e-12)
+    assert abs(found.value - np.nanmean(naive, 1).mean()) < 1e-12 and float(found) == found.value
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, ties=st.booleans())
+def test_ap_and_auc_agree_with_scikit_learn(seed, ties):
+    targets, scores, _ = case(seed, N=40, ties=ties)
+    w = np.random.default_rng(seed).integers(0, 4, len(targets))
+    ap, area = average_precision(targets, scores, w), auc(targets, scores, w)
+    for c in range(targets.shape[1]):
+        y = targets[:, c] == 1
+        if not w[y].sum():
+            assert np.isnan(ap[c]) and np.isnan(area[c])
+            continue
+        assert abs(ap[c] - average_precision_score(y[w > 0], scores[w > 0, c], sample_weight=w[w > 0])) < 1e-12
+        if w[~y].sum():
+            assert abs(area[c] - roc_auc_score(y[w > 0], scores[w > 0, c], sample_weight=w[w > 0])) < 1e-12
+        else:
+            assert np.isnan(area[c])
+
+
+def test_mean_average_precision_on_a_larger_table(ontology):
+    rng = np.random.default_rng(0)
+    targets = rng.random((6000, 20)) < 0.02
+    scores = (rng.normal(size=targets.shape) + 2*targets).astype(np.float32)
+    assert abs(mean_average_precision(targets, scores) - average_precision_score(targets, scores)) < 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, weighting=st.sampled_from(WEIGHTINGS))
+def test_clip_weights_are_repetitions(seed, weighting):
+    targets, scores, D = case(seed)
+    w = np.random.default_rng(seed).integers(0, 4, len(targets))
+    assume(w.sum())
+    again = np.repeat(np.arange(len(targets)), w)
+    weighted, repeated = omap(targets, scores, D, weighting, clip_weights=w), omap(targets[again], scores[again], D, weighting)
+    np.testing.assert_allclose(weighted.per_class, repeated.per_class, rtol=0, atol=1e-12)
+    scaled = omap(targets, scores, D, weighting, clip_weights=w*0.37)
+    np.testing.assert_allclose(scaled.per_class, repeated.per_class, rtol=0, atol=1e-12)
+
+
+def test_graded_ap_serves_any_price_list():
+    rng = np.random.default_rng(0)
+    grades, scores = rng.integers(0, 4, (50, 3)), rng.integers(0, 9, (50, 3))
+    prices = np.concatenate([np.zeros((5, 1)), rng.random((5, 3))], 1)
+    found = graded_average_precision(grades, scores, prices)
+    for l in range(5):
+        for c in range(3):
+            assert abs(found[l, c] - ap_naive(grades[:, c] == 0, scores[:, c], prices[l, grades[:, c]])) < 1e-12
+    for bad in (prices + 1, -prices, prices[:, :3], prices[0]):
+        with pytest.raises(ValueError, match="prices"):
+            graded_average_precision(grades, scores, bad)
+
+
+# ---- the ruler -----------------------------------------------------------------------------------------------------
+
+def hard_scores(kind, rng, n, dtype):
+    top = np.finfo(dtype).max
+    return {
+        "uniform": lambda: rng.random(n), "logits": lambda: 3*rng.normal(size=n), "tiny probabilities": lambda: 1/(1 + np.exp(8 + 4*rng.normal(size=n))),
+        "few values": lambda: rng.integers(-3, 3, n), "constant": lambda: np.full(n, 0.3), "signed zeros": lambda: rng.choice([-0.0, 0.0, 1.0], n),
+        "outlier": lambda: np.where(rng.random(n) < 0.01, 1e6, rng.random(n)), "whole range": lambda: rng.uniform(-1, 1, n)*top,
+        "denormal": lambda: rng.integers(-5, 5, n)*float(np.finfo(dtype).smallest_subnormal), "neighbours": lambda: np.nextafter(dtype(1), dtype(2)*rng.integers(0, 2, n)),
+    }[kind]().astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["uniform", "logits", "tiny probabilities", "few values", "constant", "signed zeros", "outlier", "whole range", "denormal", "neighbours"])
+def test_ruler_is_a_binary_search(kind, dtype):
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        score = hard_scores(kind, rng, 5000, dtype)
+        for K in (1, 2, 30, 4000):
+            thresholds = np.unique(rng.choice(score, K))
+            np.testing.assert_array_equal(count_reached(thresholds, score), thresholds.searchsorted(score, side="right"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=40), seed=seeds)
+def test_ruler_on_any_floats(values, seed):
+    rng = np.random.default_rng(seed)
+    values = np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        score = np.concatenate([rng.choice(values, 4096), np.nextafter(values, np.float32(np.inf)), np.nextafter(values, np.float32(-np.inf))])
+    score = score[np.isfinite(score)]
+    thresholds = np.unique(rng.choice(values, len(values)))
+    np.testing.assert_array_equal(count_reached(thresholds, score), thresholds.searchsorted(score, side="right"))
+
+
+# ---- identities ----------------------------------------------------------------------------------------------------
+
+@settings(max_examples=80, deadline=None)
+@given(seed=seeds, ties=st.booleans())
+def test_identities(seed, ties):
+    targets, scores, D = case(seed, ties=ties)
+    binary, official = (omap(targets, scores, D, w) for w in ("binary", "official"))
+    assert abs(binary.per_level[0] - mean_average_precision(targets, scores)) < 1e-12
+    assert binary.per_level[-1] == official.per_level[-1] == 1
+    assert (np.diff(binary.per_level) >= -1e-12).all()
+    for found in (binary, official):
+        has = targets.any(0)
+        assert np.isnan(found.per_class[:, ~has]).all() and (found.per_class[:, has] > 0).all() and (found.per_class[:, has] <= 1 + 1e-12).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, weighting=st.sampled_from(WEIGHTINGS))
+def test_only_the_order_of_the_scores_matters(seed, weighting):
+    targets, scores, D = case(seed)
+    expected = omap(targets, scores, D, weighting).per_class
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(targets))
+    np.testing.assert_allclose(omap(targets[order], scores[order], D, weighting).per_class, expected, rtol=0, atol=1e-12)
+    for rising in (np.exp, lambda s: 7*s - 100, lambda s: s**3, lambda s: s + np.arange(s.shape[1])):
+        np.testing.assert_array_equal(omap(targets, rising(scores), D, weighting).per_class, expected)
+    classes = rng.permutation(targets.shape[1])
+    moved = omap(targets[:, classes], scores[:, classes], D[classes][:, classes], weighting).per_class
+    np.testing.assert_allclose(moved, expected[:, classes], rtol=0, atol=1e-12)
+
+
+def test_perfect_scores_give_one_and_leading_free_errors_cost_nothing():
+    D = tree_distances(np.random.default_rng(0), 5)
+    targets = np.eye(5, dtype=int)
+    assert omap(targets, targets, D).value == 1
+    line = abs(np.arange(3)[:, None] - np.arange(3))
+    targets, scores = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]]), np.array([[0.5, 0, 0], [0.9, 1, 0], [0.1, 0, 1]])
+    assert (omap(targets, scores, line, "binary").per_class[:, 0] == [0.5, 1, 1]).all() # 0/0 above the first positive at levels 1 and 2
+
+
+def test_level_weights(ontology):
+    W = level_weights(ontology.distances)
+    assert W.shape == (22, 22) and not W[:, 0].any() and not W[21].any()
+    off = ~np.eye(527, dtype=bool)
+    for l in range(21):
+        assert abs(W[l][ontology.distances[off]].mean() - 1) < 1e-12 and not W[l, :l + 1].any() and (np.diff(W[l]) >= 0).all()
+    assert (level_weights(ontology.distances, weighting="binary") == (np.arange(22) > np.arange(22)[:, None])).all()
+
+
+def test_levels_of_a_subset(ontology):
+    part = ontology.subset(ontology.mids[:6])
+    targets, scores = np.eye(6, dtype=int), np.random.default_rng(0).random((6, 6))
+    full = omap(targets, scores, part.distances, levels=part.levels)
+    own = omap(targets, scores, part.distances)
+    assert len(full.levels) == 22 and len(own.levels) == part.distances.max() + 1 < 22
+    np.testing.assert_array_equal(full.per_level[:len(own.levels)], own.per_level)
+    assert (full.per_level[len(own.levels):] == 1).all()
+    assert omap(targets, scores, part.distances, levels=[3]).per_level[0] == full.per_level[3]
+    assert omap(targets, scores, part.distances, levels=(l for l in (0, 3))).levels == (0, 3)
+
+
+def test_nearest_positive_is_the_least_over_the_labels(ontology):
+    rng = np.random.default_rng(0)
+    targets = rng.random((30, 527)) < 0.02
+    targets[:, 5] = True
+    expected = np.stack([ontology.distances[t].min(0) for t in targets])
+    np.testing.assert_array_equal(nearest_positive(targets, ontology.distances), expected)
+
+
+# ---- kinds of input ------------------------------------------------------------------------------------------------
+
+def test_tensors_arrays_and_number_types(ontology):
+    targets, scores, D = case(3, N=20)
+    expected = omap(targets, scores, D).value
+    assert omap(torch.tensor(targets), torch.tensor(scores, requires_grad=True), torch.tensor(D)).value == expected
+    assert omap(targets.tolist(), scores.tolist(), D.tolist()).value == expected
+    for kind in (bool, np.uint8, np.float32):
+        assert omap(targets.astype(kind), scores, D.astype(float)).value == expected
+    fifths = (scores*5).astype(np.float16)
+    for same in (fifths, fifths.astype(np.int64), torch.tensor(fifths), torch.tensor(fifths).bfloat16(), fifths.astype(np.float32)[::1], np.asfortranarray(fifths)):
+        assert omap(targets, same, D).value == expected
+    before = scores.copy()
+    omap(targets, scores, D)
+    assert (before == scores).all()
+
+
+def test_errors_name_what_is_wrong():
+    targets, scores, D = np.eye(4, dtype=int), np.random.default_rng(0).random((4, 4)), tree_distances(np.random.default_rng(0), 4)
+    def broken(table, n, c, value):
+        table = table.astype(float)
+        table[n, c] = value
+        return table
+    cases = {
+        "clip 2, class 1 has nan": lambda: omap(targets, broken(scores, 2, 1, np.nan), D),
+        "clip 0, class 3 has -?inf": lambda: mean_average_precision(targets, broken(scores, 0, 3, -np.inf)),
+        "clip 1, class 2 has 0.5": lambda: omap(broken(targets, 1, 2, 0.5), scores, D),
+        "clip 3, class 0 has nan": lambda: auc(broken(targets, 3, 0, np.nan), scores),
+        "clip 2 has no positive": lambda: omap(broken(targets, 2, 2, 0), scores, D),
+        r"targets \(4, 4\) and scores \(4, 3\)": lambda: omap(targets, scores[:, :3], D),
+        "and not empty": lambda: omap(targets[:0], scores[:0], D),
+        r"distances \(3, 3\)": lambda: omap(targets, scores, D[:3, :3]),
+        "whole numbers of edges": lambda: omap(targets, scores, D + 0.5),
+        "at least 1 between": lambda: omap(targets, scores, D*0),
+        "Did you mean 'official'": lambda: omap(targets, scores, D, "oficial"),
+        "levels must be": lambda: omap(targets, scores, D, levels=[-1]),
+        "levels must be whole": lambda: omap(targets, scores, D, levels=[]),
+        "clip_weights": lambda: omap(targets, scores, D, clip_weights=[1, 2]),
+        "clip_weights .*>= 0": lambda: omap(targets, scores, D, clip_weights=[1, 1, 1, -1]),
+        "no class can be scored": lambda: mean_average_precision(targets*0, scores),
+        "unknown metric": lambda: bootstrap(targets, scores, "oMAP", D),
+        "needs the distances": lambda: bootstrap(targets, scores, "OmAP"),
+        "confidence": lambda: bootstrap(targets, scores, "mAP", replicates=10, confidence=95),
+        "replicates": lambda: bootstrap(targets, scores, "mAP", replicates=1),
+        "groups": lambda: bootstrap(targets, scores, "mAP", replicates=10, groups=[0, 1]),
+        "draws": lambda: chance(targets, D, draws=1),
+        "two pairs": lambda: paired_interval([1.0], [2.0]),
+    }
+    for message, call in cases.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_float_distances_with_nan_are_refused():
+    D = tree_distances(np.random.default_rng(0), 3).astype(float)
+    D[0, 1] = np.nan
+    with pytest.raises(ValueError, match="whole numbers"):
+        omap(np.eye(3), np.eye(3), D)
+
+
+# ---- AUC, d', chance, gain -----------------------------------------------------------------------------------------
+
+def test_d_prime():
+    assert d_prime(0.5) == 0 and d_prime(1.0) == np.inf and d_prime(0.0) == -np.inf
+    rng = np.random.default_rng(0) # two unit normals 1.5 apart have d' = 1.5
+    scores = np.concatenate([rng.normal(1.5, 1, 20000), rng.normal(0, 1, 20000)])[:, None]
+    assert abs(d_prime(auc(np.arange(40000)[:, None] < 20000, scores))[0] - 1.5) < 0.03
+
+
+def test_chance_is_what_random_scores_get(ontology):
+    rng = np.random.default_rng(0)
+    targets = rng.random((300, 527)) < 2.5/527
+    targets[np.arange(300), rng.integers(0, 527, 300)] = True
+    found = chance(targets, ontology.distances, draws=4, seed=1)
+    again = chance(targets, ontology.distances, draws=4, seed=1)
+    assert (found.mAP, found.OmAP) == (again.mAP, again.OmAP) and found.draws == 4
+    other = rng.random(targets.shape)
+    assert abs(omap(targets, other, ontology.distances).value - found.OmAP) < 6*found.OmAP_sd
+    assert abs(mean_average_precision(targets, other) - found.mAP) < 6*found.mAP_sd
+    assert found.per_level.shape == found.per_level_sd.shape == (22,) and abs(found.per_level.mean() - found.OmAP) < 1e-12
+
+
+def test_no_scores_are_below_the_floor(ontology):
+    rng = np.random.default_rng(0)
+    targets = np.eye(527, dtype=int)[rng.integers(0, 527, 400)]
+    floor = rng.random(targets.shape) - 2*targets # every error first
+    for w in WEIGHTINGS:
+        least = omap(targets, floor, ontology.distances, w).per_level
+        for scores in (rng.random(targets.shape), -targets, rng.random(targets.shape) - 0.5*targets):
+            assert (omap(targets, scores, ontology.distances, w).per_level >= least - 1e-12).all()
+
+
+def test_per_class_gain():
+    targets, a, D = case(7, N=30)
+    b = a + 0.1*targets
+    np.testing.assert_allclose(per_class_gain(targets, a, b), average_precision(targets, b) - average_precision(targets, a))
+    expected = omap(targets, b, D).per_class.mean(0) - omap(targets, a, D).per_class.mean(0)
+    np.testing.assert_allclose(per_class_gain(targets, a, b, D, levels=iter(range(D.max() + 1))), expected)
+    assert (np.nan_to_num(per_class_gain(targets, a, b, D)) >= -1e-12).all()
+
+
+# ---- intervals -----------------------------------------------------------------------------------------------------
+
+def bigger_case(seed=0, N=60, C=8):
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((N, C)) < 0.1).astype(int)
+    targets[np.arange(N), rng.integers(0, C, N)] = 1
+    a = rng.normal(size=targets.shape) + targets
+    return targets, a, a + 0.5*targets + 0.3*rng.normal(size=targets.shape), tree_distances(rng, C)
+
+
+def score(metric, targets, scores, D):
+    return {"mAP": lambda: mean_average_precision(targets, scores), "OmAP": lambda: omap(targets, scores, D).value, "OmAP_levels": lambda: omap(targets, scores, D).per_level,
+            "AUC": lambda: np.nanmean(auc(targets, scores)), "d_prime": lambda: d_prime(np.nanmean(auc(targets, scores)))}[metric]()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_replicate_is_the_score_of_the_resampled_table(metric):
+    targets, a, b, D = bigger_case()
+    found = paired_bootstrap(targets, a, b, metric, D, replicates=25, seed=3)
+    np.testing.assert_allclose(found.a.value, score(metric, targets, a, D), atol=1e-12)
+    rng = np.random.default_rng(3)
+    for r in range(25):
+        clips = rng.integers(0, len(targets), len(targets))
+        for interval, scores in ((found.a, a), (found.b, b)):
+            np.testing.assert_allclose(interval.samples[r], score(metric, targets[clips], scores[clips], D), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.difference.samples, found.b.samples - found.a.samples)
+    np.testing.assert_allclose(bootstrap(targets, a, metric, D, replicates=25, seed=3).samples, found.a.samples)
+
+
+def test_interval_is_of_percentiles_and_seeded():
+    targets, a, b, D = bigger_case()
+    one, two, other = (bootstrap(targets, a, "OmAP", D, replicates=200, seed=s) for s in (0, 0, 1))
+    assert (one.low, one.high) == (two.low, two.high) != (other.low, other.high)
+    assert (one.low, one.high) == tuple(np.quantile(one.samples, [0.025, 0.975])) and one.low < one.value < one.high
+    wide = bootstrap(targets, a, "OmAP", D, replicates=200, seed=0, confidence=0.99)
+    assert wide.low <= one.low and one.high <= wide.high
+    assert str(one) == f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]"
+    assert len(str(bootstrap(targets, a, "OmAP_levels", D, replicates=5)).splitlines()) == D.max() + 1
+
+
+def test_equal_models_differ_by_nothing_and_pairing_narrows():
+    targets, a, b, D = bigger_case(N=200)
+    same = paired_bootstrap(targets, a, a, "OmAP", D, replicates=50).difference
+    assert same.value == same.low == same.high == 0
+    found = paired_bootstrap(targets, a, b, "mAP", replicates=300)
+    width = lambda i: i.high - i.low
+    assert width(found.difference) < (width(found.a)**2 + width(found.b)**2)**0.5
+
+
+def test_classes_without_positives_in_a_replicate_are_left_out():
+    targets = np.array([[1, 0], [1, 0], [1, 0], [0, 1]])
+    scores = np.array([[0.9, 0.8], [0.8, 0.1], [0.1, 0.2], [0.5, 0.3]])
+    found = bootstrap(targets, scores, "mAP", replicates=200)
+    assert np.isfinite(found.samples).all()
+
+
+def test_groups_are_drawn_whole():
+    targets, a, b, D = bigger_case()
+    copies = np.repeat(np.arange(len(targets)), 5)
+    single = bootstrap(targets, a, "mAP", replicates=100, seed=2)
+    grouped = bootstrap(targets[copies], a[copies], "mAP", replicates=100, seed=2, groups=[f"recording {i:03}" for i in copies])
+    np.testing.assert_allclose(grouped.samples, single.samples, atol=1e-12)
+    alone = bootstrap(targets[copies], a[copies], "mAP", replicates=100, seed=2)
+    assert alone.high - alone.low < grouped.high - grouped.low
+
+
+def test_replicates_in_blocks_are_the_same():
+    """Many versions of the data are scored in blocks that fit the cache; the block must not show."""
+    rng = np.random.default_rng(0)
+    score, grade = rng.integers(0, 300, 900), rng.integers(0, 12, 900)
+    weights, W = rng.integers(0, 3, (150, 900)), level_weights(tree_distances(rng, 30))[:, :12]
+    together = class_ap(score.astype(float), grade, W, weights)
+    apart = np.concatenate([class_ap(score.astype(float), grade, W, w[None]) for w in weights])
+    np.testing.assert_allclose(together, apart, rtol=0, atol=1e-12)
+    assert class_ap(score.astype(float), grade, PLAIN[:, [0] + [1]*11], weights).shape == (150, 1)
+
+
+@pytest.mark.slow
+def test_interval_holds_the_truth_about_as_often_as_it_says():
+    held, truth = 0, None
+    for seed in range(-1, 150):
+        rng = np.random.default_rng(seed + 1)
+        N = 20000 if seed < 0 else 150
+        targets = np.eye(4, dtype=int)[rng.integers(0, 4, N)]
+        scores = rng.normal(size=(N, 4)) + 1.2*targets
+        if seed < 0:
+            truth = auc(targets, scores).mean()
+            continue
+        found = bootstrap(targets, scores, "AUC", replicates=300)
+        held += found.low <= truth <= found.high
+    assert 0.88 < held/150 < 0.99
+
+
+def test_paired_interval_agrees_with_the_t_test():
+    rng = np.random.default_rng(0)
+    a = rng.random(6)
+    b = a + 0.1 + 0.05*rng.random(6)
+    for confidence in (0.9, 0.95):
+        found, reference = paired_interval(a, b, confidence), ttest_rel(b, a).confidence_interval(confidence)
+        np.testing.assert_allclose((found.low, found.high), (reference.low, reference.high))
+    with pytest.raises(ValueError, match="finite"):
+        paired_interval([0.1, np.nan], [0.1, 0.2])
