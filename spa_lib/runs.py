@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCALES', 'CHOICES', 'AT_LEAST', 'LOCAL', 'SPA_FIELDS', 'RunConfig', 'make_config', 'config_hash', 'run_name',
            'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_run', 'find_runs', 'arm_of',
-           'runs_table', 'paired_table', 'main']
+           'runs_table', 'paired_runs', 'paired_table', 'main']
 
 # %% ../nbs/04_runs.ipynb #cell-2
 import hashlib, json, typing
@@ -49,11 +49,13 @@ class RunConfig:
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0        # exponential warm-up
     decay_from: float = 0.4           # linear decay from this share of the epochs on
+    decay_to: float = 1.0             # share of the epochs at which the decay ends
     final_rate: float = 0.01          # last learning rate as a share of the peak
     clip_gradient: float = 1.0        # largest gradient norm; 0 = off
     # augmentation and sampling
     mixup_rate: float = 0.5           # share of clips mixed with another; 0 = off
     mixup_beta: float = 2.0           # share ~ Beta(b, b)
+    augment: bool = False             # the encoder's published augmentation (SpecAugment, patchout, ...)
     balanced: bool = False            # class-balanced sampling without replacement; needs epoch_clips
     epoch_clips: int = 0              # clips an epoch; 0 = all
     # the rest
@@ -69,10 +71,10 @@ class RunConfig:
 SCALES = {
     "smoke": dict(n_train=64, n_eval=64, clip_seconds=2.0, epochs=1, batch_size=16, dim=64, bootstrap=50),
     "demo": dict(),
-    "real": dict(source="audioset", n_train=0, n_eval=0, clip_seconds=5.0, epochs=20, batch_size=32,
-                 learning_rate=5e-4, head_learning_rate=2e-3),
+    "real": dict(source="audioset", n_train=0, n_eval=0, clip_seconds=5.0, epochs=8, batch_size=16,
+                 learning_rate=3e-4, head_learning_rate=3e-3, mixup_rate=0.0),
     "paper": dict(size="base", source="audioset", text_model="bert-base-uncased", n_train=0, n_eval=0, clip_seconds=10.0,
-                  epochs=130, batch_size=12, learning_rate=2e-5, head_learning_rate=2e-5, warmup_epochs=5.0, decay_from=50/130,
+                  epochs=130, batch_size=12, augment=True, learning_rate=2e-5, head_learning_rate=2e-5, warmup_epochs=5.0, decay_from=50/130, decay_to=100/130,
                   clip_gradient=0.0, balanced=True, epoch_clips=100_000, precision="bfloat16", on_problem="leave_out", workers=8, cache=False),
 }
 
@@ -80,7 +82,7 @@ SCALES = {
 CHOICES = {"head": ("spa", "official"), "source": ("synth", "audioset", "esc50", "urbansound8k", "csv"), "pad": ("zero", "repeat"), "on_problem": ("refuse", "leave_out"),
            "method": ("direct", "prompt", "desc", "concat"), "precision": ("float32", "bfloat16")}
 AT_LEAST = dict(dim=1, alpha=0, clip_seconds=0.1, epochs=0, batch_size=1, learning_rate=0, head_learning_rate=0, weight_decay=0,
-                warmup_epochs=0, decay_from=0, holdout=0, mixup_rate=0, mixup_beta=1e-3, seed=0, eval_every=0, bootstrap=0, n_train=0, n_eval=0, epoch_clips=0, clip_gradient=0, eval_fold=0, workers=0)
+                warmup_epochs=0, decay_from=0, decay_to=0, holdout=0, mixup_rate=0, mixup_beta=1e-3, seed=0, eval_every=0, bootstrap=0, n_train=0, n_eval=0, epoch_clips=0, clip_gradient=0, eval_fold=0, workers=0)
 LOCAL = ("root", "device", "workers", "cache") # where and how, not what: no part of an experiment's identity
 
 def _typed(name: str, value, kind):
@@ -112,8 +114,9 @@ def make_config(
 def config_hash(
     cfg: RunConfig,
 ) -> str: # 10 hexadecimal digits
-    "Identity of an experiment: SHA-256 of the resolved configuration without the `LOCAL` fields."
-    values = {k: v for k, v in asdict(cfg).items() if k not in LOCAL}
+    "Identity of an experiment: SHA-256 of the values that differ from the defaults, without the `LOCAL` fields."
+    plain = RunConfig()
+    values = {k: v for k, v in asdict(cfg).items() if k not in LOCAL and v != getattr(plain, k)}
     if cfg.checkpoint: values["checkpoint"] = Path(cfg.checkpoint).name
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -214,18 +217,23 @@ def runs_table(
 # %% ../nbs/04_runs.ipynb #cell-24
 SPA_FIELDS = ("alpha", "method", "text_model") # what may differ between the two arms of a comparison
 
-def _pairs(runs: list[Run]) -> dict:
-    "(experiment without SPA fields and seed, method, alpha) -> [(run without, run with) for each seed]."
-    key = lambda c: json.dumps({k: v for k, v in asdict(c).items() if k not in SPA_FIELDS + LOCAL + ("seed",)}, sort_keys=True)
-    base = {(key(r.config), r.config.seed): r for r in runs if arm_of(r.config) == "without"}
+def _experiment(cfg: RunConfig) -> str:
+    "What two runs must share to be compared: everything but the SPA fields, the seed, and where it ran."
+    return json.dumps({k: v for k, v in asdict(cfg).items() if k not in (*SPA_FIELDS, *LOCAL, "seed")}, sort_keys=True)
+
+def paired_runs(
+    runs: list[Run], # of both arms
+) -> list[list[tuple[Run, Run]]]: # one list a comparison; in it (without, with SPA) for each seed
+    "Find the pairs: same experiment, same seed, alpha = 0 and alpha > 0. Refuses pairs that were scored on different clips or classes."
+    base = {(_experiment(r.config), r.config.seed): r for r in runs if arm_of(r.config) == "without"}
     pairs = {}
     for r in runs:
-        other = base.get((key(r.config), r.config.seed))
+        other = base.get((_experiment(r.config), r.config.seed))
         if arm_of(r.config) in ("untouched", "without") or other is None: continue
         if list(other.mids) != list(r.mids) or other.metrics["clips_hash"] != r.metrics["clips_hash"]:
             raise ValueError(f"{r.folder.name} and {other.folder.name} were not scored on the same clips and classes")
-        pairs.setdefault((key(r.config), r.config.method, r.config.alpha), []).append((other, r))
-    return pairs
+        pairs.setdefault((_experiment(r.config), r.config.method, r.config.text_model, r.config.alpha), []).append((other, r))
+    return list(pairs.values())
 
 # %% ../nbs/04_runs.ipynb #cell-25
 def paired_table(
@@ -233,7 +241,7 @@ def paired_table(
 ) -> pd.DataFrame: # one row a comparison and metric; values in [0, 1]
     "Without against with SPA, paired by seed: means, difference, its 95 % interval over seeds."
     rows = []
-    for pairs in _pairs(runs).values():
+    for pairs in paired_runs(runs):
         cfg = pairs[0][1].config
         for metric in ("mAP", "OmAP"):
             a, b = (np.array([p[i].metrics[metric]["value"] for p in pairs]) for i in (0, 1))
