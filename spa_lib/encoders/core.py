@@ -206,7 +206,7 @@ def _load_plain(path: Path):
         except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
             refused = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(e))
             if not refused or refused[1] in stand_ins:
-                why = str(e).split("WeightsUnpickler error:")[-1].strip().splitlines()[0][:200]
+                why = (str(e).split("WeightsUnpickler error:")[-1].strip() or "it ends too soon").splitlines()[0][:120]
                 raise CheckpointError(f"{path} cannot be read as a checkpoint with weights_only=True ({why}). A truncated download? Delete it and fetch it again") from e
             stand_in = type("Ignored", (_Ignored,), {})
             stand_ins[refused[1]] = (stand_in, refused[1])
@@ -241,7 +241,7 @@ def likely_cause(
     if not own: return f"not a checkpoint of {encoder.name}, or wrapped in an unknown prefix; its first keys are {list(state)[:3]}"
     if head and len(head) == len(missing) and not misshaped: return "the official AudioSet head is missing: an ImageNet or self-supervised start, not a tagger"
     if head and len(head) == len(missing + misshaped): return f"the head is not over {encoder.n_classes} classes: fine-tuned on another data set"
-    if misshaped and all(k.startswith("bn0.") for k in misshaped): return f"made for {state[misshaped[0]].shape[0]} mel bins, this front end has {encoder.front_end.n_mels}; a released file takes front_end='native'"
+    if "bn0.weight" in misshaped: return f"made for {len(state['bn0.weight'])} mel bins, this front end has {encoder.front_end.n_mels}; a released file takes front_end='native'"
     if misshaped: return f"made for another size than {encoder.size!r}, or for another patch grid or clip length"
     return "an incomplete file, or a variant of the architecture that is not supported"
 

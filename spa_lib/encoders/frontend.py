@@ -115,7 +115,7 @@ class KaldiMel(FrontEnd):
         x = (power @ self.bank.T).clamp(min=torch.finfo(torch.float32).eps).log()
         return fit_frames((x.mT - self.mean)/self.scale, self.frames, self.silence)
 
-# %% ../../nbs/encoders/frontend.ipynb #cell-27
+# %% ../../nbs/encoders/frontend.ipynb #cell-29
 class PasstMel(FrontEnd):
     "PaSST's and EfficientAT's log-mel, which is the paper's section 4.1 to the letter: (ln(p + 1e-5) + 4.5)/5."
     min_samples = 514
@@ -145,7 +145,7 @@ class PasstMel(FrontEnd):
         x = self.mel_bank() @ x.abs().square()
         return fit_frames(((x + 1e-5).log() + 4.5)/5, self.frames, self.silence)
 
-# %% ../../nbs/encoders/frontend.ipynb #cell-33
+# %% ../../nbs/encoders/frontend.ipynb #cell-35
 class DecibelMel(FrontEnd):
     "PANN's and HTS-AT's log-mel: Slaney bank, 10 log10(max(p, 1e-10)), frames centred with reflection."
     min_samples = 513
@@ -170,7 +170,7 @@ class DecibelMel(FrontEnd):
         x = torch.stft(wave, self.n_fft, self.hop, window=self.window, center=True, pad_mode="reflect", return_complex=True)
         return 10*(self.bank @ x.abs().square()).clamp(min=1e-10).log10()
 
-# %% ../../nbs/encoders/frontend.ipynb #cell-38
+# %% ../../nbs/encoders/frontend.ipynb #cell-40
 def paper_front_end(
     frames: int|None = None, # pad or cut to so many frames
     n_mels: int = 128,

@@ -115,7 +115,7 @@ class PSLA(Encoder):
     Length, as released: every clip is padded (frames of 1.017) or cut at the end to one number of frames, 1056 for
     the default `clip_seconds=10`; no weight depends on it."""
     name = "psla"
-    SIZES = {"base": dict(width=1.1, depth=1.2, features=1408), "tiny": dict(width=0.25, depth=0.5, features=128)}
+    SIZES = {"base": dict(width=1.1, depth=1.2, features=1408), "tiny": dict(width=0.25, depth=0.25, features=128)}
     HEAD = "attention."
     RECIPE = dict(freq_mask=48, time_mask=192)
 
