@@ -97,7 +97,7 @@ def main():
     own = targets[:, sorted(classes)]
     chosen = np.flatnonzero(own.any(1))[:589]
     a, b = (synthetic_scores(own[chosen], seed) for seed in (1, 2))
-    clock, _ = best(lambda: paired_bootstrap(own[chosen], a, b, "OmAP", small.distances, levels=levels, replicates=1000), 1)
+    clock, _ = best(lambda: paired_bootstrap(own[chosen], a, b, "omap", small.distances, levels=levels, n=1000), 1)
     print(f"paired bootstrap, two models, {len(chosen)} clips x {len(small)} classes x {len(levels)} levels, 1,000 replicates: {clock:.1f} s")
 
 
