@@ -60,7 +60,7 @@ def obce_weights(
     mean = _mean_over(r, group)
     return r / torch.where(mean > 0, mean, 1)
 
-# %% ../nbs/03_losses.ipynb #cell-39
+# %% ../nbs/03_losses.ipynb #cell-40
 def obce_loss(
     logits: Tensor, # [B, C]
     y: Tensor, # targets [B, C] in [0, 1]
@@ -70,7 +70,7 @@ def obce_loss(
     "Ontology-aware binary cross entropy (Eq. 3, with its minus sign). Raises ValueError where the shapes differ."
     return (obce_weights(y, distances, group) * _elementwise_bce(logits, y)).mean()
 
-# %% ../nbs/03_losses.ipynb #cell-45
+# %% ../nbs/03_losses.ipynb #cell-46
 def tagging_loss(
     logits: Tensor, # [B, C]
     y: Tensor, # targets [B, C] in [0, 1]
@@ -80,7 +80,7 @@ def tagging_loss(
     "(L_BCE + L_OBCE) / 2, the tagging part of Eq. 5. Raises ValueError where the shapes differ."
     return (bce_loss(logits, y) + obce_loss(logits, y, distances, group)) / 2
 
-# %% ../nbs/03_losses.ipynb #cell-50
+# %% ../nbs/03_losses.ipynb #cell-51
 def spa_loss(
     E_a: Tensor, # audio embeddings [B, D]
     E_t: Tensor, # label embeddings [C, D]
@@ -96,7 +96,7 @@ def spa_loss(
     loss = 1 - (y*S).sum(1) / torch.where(N > 0, N, 1)
     return (loss * (N > 0)).sum() / (N > 0).sum().clamp(min=1)
 
-# %% ../nbs/03_losses.ipynb #cell-63
+# %% ../nbs/03_losses.ipynb #cell-64
 def total_loss(
     logits: Tensor, # [B, C]
     E_a: Tensor|None, # audio embeddings [B, D]; None where alpha is 0

@@ -196,7 +196,7 @@ METRICS = ("map", "omap", "omap_levels", "auc", "d_prime")
 
 def _samples(targets, tables, metric, distances, weighting, levels, weights) -> list[np.ndarray]:
     "The metric of each score table under each weighting of the clips: [R], or [R, L] for omap_levels."
-    one_of(metric, METRICS, "metric")
+    metric = one_of(metric.lower(), METRICS, "metric")
     positive = checked_targets(targets)
     tables = [checked_scores(positive, s) for s in tables]
     grades, prices = ~positive, PLAIN
@@ -233,7 +233,7 @@ def _interval(samples: np.ndarray, confidence: float, kind: str) -> Interval:
 def bootstrap(
     targets, # 0 or 1 [N, C]
     scores, # [N, C], finite
-    metric: str = "omap", # "map", "omap", "omap_levels" (the curve), "auc" or "d_prime" (of the mean AUC)
+    metric: str = "omap", # "map", "omap", "omap_levels" (the curve), "auc" or "d_prime" (of the mean AUC); case does not matter
     distances = None, # edges between the classes [C, C]; for omap
     weighting: str = "official", # or "binary"
     levels: Iterable[int]|None = None, # None = 0 to the largest distance

@@ -266,7 +266,7 @@ def test_errors_name_what_is_wrong():
         "clip_weights": lambda: omap(targets, scores, D, clip_weights=[1, 2]),
         "clip_weights .*>= 0": lambda: omap(targets, scores, D, clip_weights=[1, 1, 1, -1]),
         "no class can be scored": lambda: mean_average_precision(targets*0, scores),
-        "unknown metric": lambda: bootstrap(targets, scores, "oMAP", D),
+        "unknown metric": lambda: bootstrap(targets, scores, "recall", D),
         "needs the distances": lambda: bootstrap(targets, scores, "omap"),
         "confidence": lambda: bootstrap(targets, scores, "map", n=10, confidence=95),
         "at least 2 replicates": lambda: bootstrap(targets, scores, "map", n=1),
@@ -366,6 +366,7 @@ def test_interval_is_of_percentiles_and_seeded():
     np.testing.assert_allclose((one.low, one.high), (low + shift, high + shift))
     plain = bootstrap(targets, a, "omap", D, n=200, seed=0, kind="percentile")
     assert (plain.low, plain.high) == (low, high) and one.low < one.value < one.high
+    assert bootstrap(targets, a, "OmAP", D, n=200, seed=0).low == one.low
     wide = bootstrap(targets, a, "omap", D, n=200, seed=0, confidence=0.99)
     assert wide.low <= one.low and one.high <= wide.high
     assert str(one) == f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]"
