@@ -59,11 +59,10 @@ def omap_naive(
 ) -> np.ndarray: # OmAP per level and class [L, C]; nan for a class without a positive
     "OmAP as section 4.1 and Liu et al. (Interspeech 2023) define it, with loops: the oracle for `omap`."
     positive, scores, D = as_array(targets) > 0, as_array(scores), as_array(distances).astype(float)
-    off_diagonal = ~np.eye(len(D), dtype=bool)
-    rows = []
+    official, off_diagonal, rows = one_of(weighting, WEIGHTINGS, "weighting") == "official", ~np.eye(len(D), dtype=bool), []
     for l in range(int(D.max()) + 1) if levels is None else levels:
-        W = (D > l) * (D if weighting == "official" else 1.)
-        if weighting == "official" and W[off_diagonal].mean() > 1e-9: W = W / W[off_diagonal].mean()
+        W = (D > l) * (D if official else 1.)
+        if official and W[off_diagonal].mean() > 1e-9: W = W / W[off_diagonal].mean()
         cost = np.stack([W[clip].min(0) for clip in positive])
         rows.append([ap_naive(positive[:, c], scores[:, c], cost[:, c]) for c in range(len(D))])
     return np.array(rows)
