@@ -77,17 +77,28 @@ class DeiT(nn.Module):
         return self.norm(self.blocks(torch.cat([tokens, x], 1) + self.pos_embed))
 
 # %% ../../nbs/encoders/ast.ipynb #cell-14
-class AST(Encoder):
-    """AST on waveforms at 16 kHz; U = 768.
-
-    Length, as released: every clip is padded (frames of 0.467) or cut at the end to one number of frames,
-    1024 for the default `clip_seconds=10`. For another `clip_seconds` the released positions are cut from the
-    middle or interpolated."""
+class _ASTSteps(Encoder):
+    "From log-mel to X_hat and logits."
     name = "ast"
     SIZES = {"base": dict(dim=768, depth=12, stride=10), "tiny": dict(dim=96, depth=2, stride=16)}
     EXTRAS, HEAD = ("v.head.", "v.head_dist."), "mlp_head."
     RECIPE = dict(freq_mask=48, time_mask=192)
 
+    def hidden(self, x: Tensor) -> Tensor:
+        "Log-mel [B, 128, T] -> mean of the two tokens [B, U]."
+        return self.v(x)[:, :2].mean(1)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        "The official head: norm and linear layer, [B, 527]."
+        return self.mlp_head(hidden)
+
+# %% ../../nbs/encoders/ast.ipynb #cell-16
+class AST(_ASTSteps):
+    """AST on waveforms at 16 kHz; U = 768.
+
+    Length, as released: every clip is padded (frames of 0.467) or cut at the end to one number of frames,
+    1024 for the default `clip_seconds=10`. For another `clip_seconds` the released positions are cut from the
+    middle or interpolated."""
     def __init__(self,
         size: str = "base",
         dim: int = 768, # width of a token, U
@@ -105,15 +116,7 @@ class AST(Encoder):
         self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, self.n_classes))
         self.apply(init_vit)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        "Log-mel [B, 128, T] -> mean of the two tokens [B, U]."
-        return self.v(x)[:, :2].mean(1)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        "The official head: norm and linear layer, [B, 527]."
-        return self.mlp_head(hidden)
-
-# %% ../../nbs/encoders/ast.ipynb #cell-24
+# %% ../../nbs/encoders/ast.ipynb #cell-26
 def _options_of(cls, state: dict) -> dict:
     "Width, depth and stride of a checkpoint; the clip length too where the table tells one."
     positions = state["v.pos_embed"].shape[1] - 2
@@ -129,7 +132,7 @@ def _fit(self, state: dict) -> dict:
 
 AST.options_of, AST.fit = classmethod(_options_of), _fit
 
-# %% ../../nbs/encoders/ast.ipynb #cell-26
+# %% ../../nbs/encoders/ast.ipynb #cell-28
 HUGGING_FACE = ( # pattern -> official key
     (r"^audio_spectrogram_transformer\.embeddings\.cls_token$", "v.cls_token"),
     (r"^audio_spectrogram_transformer\.embeddings\.distillation_token$", "v.dist_token"),
@@ -144,7 +147,7 @@ HUGGING_FACE = ( # pattern -> official key
     (r"^classifier\.layernorm\.", "mlp_head.0."), (r"^classifier\.dense\.", "mlp_head.1."),
 )
 
-# %% ../../nbs/encoders/ast.ipynb #cell-27
+# %% ../../nbs/encoders/ast.ipynb #cell-29
 def _convert(cls, state: dict) -> dict:
     "Official keys for a checkpoint in Hugging Face's form; any other is returned as it is."
     if not any(k.startswith("audio_spectrogram_transformer.") for k in state): return state

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from ..basics import cache_dir, download, one_of, sha256_of
 
-# %% ../../nbs/02_encoders.ipynb #cell-5
-class Encoder(nn.Module):
-    "f_a of Eq. 1: `embed(wave)` gives X_hat [B, U]; calling it gives the official head's logits [B, 527]."
+# %% ../../nbs/02_encoders.ipynb #cell-4
+class _Ear(nn.Module):
+    "The first half of an encoder: from a waveform to its log-mel X."
     name, n_classes = "", 527
     SIZES: dict = {} # size -> constructor options
+    RECIPE: dict = {} # the published training augmentation, fields of `Augment`
     EXTRAS: tuple = () # key prefixes of an official file that no output depends on
     HEAD = "" # key prefix of the official head
-    RECIPE: dict = {} # the published training augmentation, fields of `Augment`
 
     def __init__(self,
         size: str, # "tiny", "base", ...
@@ -36,6 +36,21 @@ class Encoder(nn.Module):
         self.min_samples, self.augment = min_samples, augment
         self.checkpoint = None # {"path", "name", "sha256"} of the file that was loaded
 
+    def log_mel(self, wave: Tensor, sample_rate: int|None = None) -> Tensor: # [B, F, T]
+        "Checked waveform -> log-mel; in training mode with the augmentation that is switched on."
+        wave, busy = checked_wave(self, wave, sample_rate), self.training and self.augment
+        x = self.front_end(self.augment.on_wave(wave) if busy else wave)
+        if busy and self.mask_value is not None: x = self.augment.on_log_mel(x, self.mask_value)
+        return x.to(next(self.parameters()).dtype)
+
+    @property
+    def mask_value(self) -> float|None:
+        "What SpecAugment writes: a zero before the normalisation. None where `hidden` masks, behind a batch norm."
+        return self.front_end.silence
+
+# %% ../../nbs/02_encoders.ipynb #cell-6
+class Encoder(_Ear):
+    "f_a of Eq. 1: `embed(wave)` gives X_hat [B, U]; calling it gives the official head's logits [B, 527]."
     def hidden(self, x: Tensor) -> Tensor: # what the official head reads
         "The network between log-mel [B, F, T] and head."
         raise NotImplementedError
@@ -47,19 +62,6 @@ class Encoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor: # [B, 527]
         "The official head."
         raise NotImplementedError
-
-    def log_mel(self, wave: Tensor, sample_rate: int|None = None) -> Tensor: # [B, F, T]
-        "Checked waveform -> log-mel; in training mode with the augmentation that is switched on."
-        wave = checked_wave(self, wave, sample_rate)
-        if self.training and self.augment: wave = self.augment.on_wave(wave)
-        x = self.front_end(wave)
-        if self.training and self.augment and self.mask_value is not None: x = self.augment.on_log_mel(x, self.mask_value)
-        return x.to(next(self.parameters()).dtype)
-
-    @property
-    def mask_value(self) -> float|None:
-        "What SpecAugment writes: a zero before the normalisation. None where `hidden` masks, behind a batch norm."
-        return self.front_end.silence
 
     def embed(self,
         wave: Tensor, # [B, samples] in [-1, 1]
@@ -75,7 +77,7 @@ class Encoder(nn.Module):
         "The released tagger: logits over AudioSet's 527 classes, in AudioSet's order."
         return self.logits(self.hidden(self.log_mel(wave, sample_rate)))
 
-# %% ../../nbs/02_encoders.ipynb #cell-7
+# %% ../../nbs/02_encoders.ipynb #cell-8
 def checked_wave(
     encoder: Encoder,
     wave: Tensor, # [B, samples]
@@ -96,7 +98,7 @@ def checked_wave(
         raise ValueError(f"{who} needs at least {encoder.min_samples} samples ({encoder.min_samples/rate:.3f} s at {rate} Hz), got {wave.shape[1]}. Append zeros: torch.nn.functional.pad(wave, (0, {encoder.min_samples - wave.shape[1]}))")
     return wave
 
-# %% ../../nbs/02_encoders.ipynb #cell-9
+# %% ../../nbs/02_encoders.ipynb #cell-10
 ENCODERS = { # name -> (module, class, a key that only its checkpoints have)
     "psla": ("spa_lib.encoders.psla", "PSLA", "effnet._conv_stem.weight"),
     "panns": ("spa_lib.encoders.panns", "Cnn14", "conv_block1.conv1.weight"),
@@ -106,18 +108,18 @@ ENCODERS = { # name -> (module, class, a key that only its checkpoints have)
     "mn": ("spa_lib.encoders.mn", "MN", "features.0.0.weight"),
 }
 
-# %% ../../nbs/02_encoders.ipynb #cell-10
+# %% ../../nbs/02_encoders.ipynb #cell-11
 def encoder_names() -> tuple: # in the order of the paper's Table 1, then mn
     "The names that `create_encoder` knows."
     return tuple(ENCODERS)
 
-# %% ../../nbs/02_encoders.ipynb #cell-11
+# %% ../../nbs/02_encoders.ipynb #cell-12
 def encoder_class(name: str) -> type: # a subclass of Encoder
     "The class behind a name; its module is imported now."
     module, cls, _ = ENCODERS[one_of(name, ENCODERS, "encoder")]
     return getattr(importlib.import_module(module), cls)
 
-# %% ../../nbs/02_encoders.ipynb #cell-14
+# %% ../../nbs/02_encoders.ipynb #cell-15
 @dataclass(frozen=True)
 class Released:
     "One published checkpoint."
@@ -135,7 +137,7 @@ class Released:
         "File name."
         return self.url.split("?")[0].rsplit("/", 1)[-1].replace("%3D", "=")
 
-# %% ../../nbs/02_encoders.ipynb #cell-15
+# %% ../../nbs/02_encoders.ipynb #cell-16
 _MN, _MN_URL = ("mn", "MIT", "32 kHz, 128 mel"), "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
 _PASST_URL = "https://github.com/kkoutini/PaSST/releases/download/v0.0.1-audioset/"
 _AST, _PSLA = ("ast", "BSD-3-Clause", "16 kHz, 128 mel"), ("psla", "BSD-3-Clause (code)", "16 kHz, 128 mel")
@@ -144,7 +146,7 @@ def _released(facts: tuple, url: str, mAP: float, **more) -> Released:
     "A row: encoder, licence and front end in `facts`."
     return Released(facts[0], url, facts[1], facts[2], mAP, **more)
 
-# %% ../../nbs/02_encoders.ipynb #cell-16
+# %% ../../nbs/02_encoders.ipynb #cell-17
 CHECKPOINTS = {
     "mn04_as": _released(_MN, _MN_URL + "mn04_as_mAP_432.pt", 43.2, bytes=4_066_513, sha256="899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"),
     **{f"mn{w}_as": _released(_MN, f"{_MN_URL}mn{w}_as_mAP_{m}.pt", m/10) for w, m in
@@ -166,7 +168,7 @@ CHECKPOINTS = {
     "HTSAT_AudioSet_Saved_1": _released(_HTSAT, "https://drive.google.com/drive/folders/1f5VYMk0uos_YnuBshgmaTVioXbs7Kmz6", 47.1),
 }
 
-# %% ../../nbs/02_encoders.ipynb #cell-19
+# %% ../../nbs/02_encoders.ipynb #cell-20
 def find_checkpoint(
     encoder: str, # name of the encoder that shall take it
     checkpoint: str|Path, # path of a file or of a Hugging Face folder, or a name in CHECKPOINTS
@@ -183,11 +185,11 @@ def find_checkpoint(
     if "drive.google.com" in row.url: raise OSError(f"{name} lies in a shared folder, {row.url}: download {name}.ckpt by hand and pass its path")
     return download(row.url, cache_dir("checkpoints", row.encoder)/f"{name.replace('/', '--')}{Path(row.file).suffix}", row.sha256), row.options
 
-# %% ../../nbs/02_encoders.ipynb #cell-22
+# %% ../../nbs/02_encoders.ipynb #cell-23
 class CheckpointError(ValueError):
     "A file that does not fit; the message lists what is missing, unexpected and mis-shaped, and the likely cause."
 
-# %% ../../nbs/02_encoders.ipynb #cell-23
+# %% ../../nbs/02_encoders.ipynb #cell-24
 class _Ignored:
     "Stands in for whatever a file holds besides tensors; building one does nothing."
     def __new__(cls, *args, **kwargs): return super().__new__(cls)
@@ -195,7 +197,7 @@ class _Ignored:
     def __setstate__(self, state): pass
     def __hash__(self): return id(self)
 
-# %% ../../nbs/02_encoders.ipynb #cell-24
+# %% ../../nbs/02_encoders.ipynb #cell-25
 def _load_plain(path: Path):
     "torch.load(weights_only=True), with every class that it refuses replaced by a stand-in that does nothing."
     stand_ins = {}
@@ -211,7 +213,7 @@ def _load_plain(path: Path):
             stand_in = type("Ignored", (_Ignored,), {})
             stand_ins[refused[1]] = (stand_in, refused[1])
 
-# %% ../../nbs/02_encoders.ipynb #cell-25
+# %% ../../nbs/02_encoders.ipynb #cell-26
 def read_checkpoint(
     path: str|Path, # .pt, .pth, .ckpt, .bin or .safetensors
 ) -> dict: # key -> tensor, without the wrapping and without `module.` or `sed_model.`
@@ -227,7 +229,7 @@ def read_checkpoint(
     prefix = re.compile(r"^((module|sed_model|_orig_mod)\.)+")
     return {prefix.sub("", k): v for k, v in held.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
-# %% ../../nbs/02_encoders.ipynb #cell-30
+# %% ../../nbs/02_encoders.ipynb #cell-31
 def likely_cause(
     encoder: Encoder,
     state: dict, # what the file holds
@@ -245,7 +247,7 @@ def likely_cause(
     if misshaped: return f"made for another size than {encoder.size!r}, or for another patch grid or clip length"
     return "an incomplete file, or a variant of the architecture that is not supported"
 
-# %% ../../nbs/02_encoders.ipynb #cell-31
+# %% ../../nbs/02_encoders.ipynb #cell-32
 def load_official(
     encoder: Encoder,
     state: dict, # from read_checkpoint
@@ -266,7 +268,7 @@ def load_official(
     encoder.load_state_dict({k: state.get(k, v) for k, v in wanted.items()})
     return encoder
 
-# %% ../../nbs/02_encoders.ipynb #cell-33
+# %% ../../nbs/02_encoders.ipynb #cell-34
 def _convert(cls, state: dict) -> dict:
     "Bring another packaging of the same weights to the official keys."
     return state
@@ -281,7 +283,7 @@ def _fit(self, state: dict) -> dict:
 
 Encoder.convert, Encoder.options_of, Encoder.fit = classmethod(_convert), classmethod(_options_of), _fit
 
-# %% ../../nbs/02_encoders.ipynb #cell-35
+# %% ../../nbs/02_encoders.ipynb #cell-36
 def create_encoder(
     name: str, # one of encoder_names()
     size: str = "base", # "base", "tiny", or another size of that encoder

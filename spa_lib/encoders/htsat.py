@@ -156,37 +156,13 @@ def crops(
     return [i*(frames - most)//(n - 1) for i in range(n)], most
 
 # %% ../../nbs/encoders/htsat.ipynb #cell-27
-class HTSAT(Encoder):
-    """HTS-AT on waveforms at 32 kHz; U = 768.
-
-    Length, as released: up to 1024 frames (10.23 s) a clip is stretched to 1024 by bicubic interpolation; a longer
-    one is cropped at random in training, and in evaluation answers of crops are averaged (see `crops`)."""
+class _HTSATSteps(Encoder):
+    "From log-mel to X_hat and logits."
     name = "htsat"
     SIZES = {"base": dict(dim=96, depths=(2, 2, 6, 2), heads=(4, 8, 16, 32)), "tiny": dict(dim=16, depths=(1, 1, 2, 1), heads=(1, 2, 4, 8))}
     EXTRAS, HEAD = ("spectrogram_extractor.", "logmel_extractor.", "head."), "tscam_conv."
     RECIPE = dict(freq_mask=8, time_mask=64, masks=2)
     mask_value = None # masks act behind the first batch norm
-
-    def __init__(self,
-        size: str = "base",
-        dim: int = 96, # width of the first stage; U is eight times that
-        depths: tuple = (2, 2, 6, 2), # blocks of the four stages
-        heads: tuple = (4, 8, 16, 32), # of the four stages
-        clip_seconds: float = 10.0, # s; no layer depends on it
-        n_mels: int = 64, # of the native front end
-        front_end: str = "native", # "native", or "paper": 128 mel bins, fresh weights only
-        augment = None, # see spa_lib.encoders.augment
-    ):
-        mel = decibel_front_end(front_end, n_mels)
-        super().__init__(size, 32000, clip_seconds, 8*dim, mel.min_samples, make_augment(augment, self.RECIPE))
-        self.front_end, self.bn0, self.pieces = mel, nn.BatchNorm1d(mel.n_mels), 256//mel.n_mels
-        rows, columns, drops = 64, 256//self.pieces, [0.1*i/(sum(depths) - 1) for i in range(sum(depths))]
-        self.patch_embed, self.layers = PatchNorm(dim), nn.Sequential()
-        for i, (depth, h) in enumerate(zip(depths, heads)):
-            self.layers.append(Stage(dim*2**i, h, rows >> i, columns >> i, [drops.pop(0) for _ in range(depth)], i == 3))
-        self.norm = nn.LayerNorm(8*dim)
-        self.tscam_conv = nn.Conv2d(8*dim, self.n_classes, (8//self.pieces, 3), padding=(0, 1))
-        self.layers.apply(lambda m: init_vit(m) if getattr(m, "bias", None) is not None else None)
 
     def pieces_of(self, x: Tensor) -> Tensor: # [B, K, F, T']
         "The stretch (training) or the crops (evaluation) of a clip that the network sees."
@@ -214,7 +190,34 @@ class HTSAT(Encoder):
         z = self.tscam_conv(hidden.flatten(0, 1)).mean((2, 3)).view(B, K, -1)
         return z[:, 0] if K == 1 else torch.logit(z.sigmoid().mean(1))
 
-# %% ../../nbs/encoders/htsat.ipynb #cell-35
+# %% ../../nbs/encoders/htsat.ipynb #cell-29
+class HTSAT(_HTSATSteps):
+    """HTS-AT on waveforms at 32 kHz; U = 768.
+
+    Length, as released: up to 1024 frames (10.23 s) a clip is stretched to 1024 by bicubic interpolation; a longer
+    one is cropped at random in training, and in evaluation answers of crops are averaged (see `crops`)."""
+    def __init__(self,
+        size: str = "base",
+        dim: int = 96, # width of the first stage; U is eight times that
+        depths: tuple = (2, 2, 6, 2), # blocks of the four stages
+        heads: tuple = (4, 8, 16, 32), # of the four stages
+        clip_seconds: float = 10.0, # s; no layer depends on it
+        n_mels: int = 64, # of the native front end
+        front_end: str = "native", # "native", or "paper": 128 mel bins, fresh weights only
+        augment = None, # see spa_lib.encoders.augment
+    ):
+        mel = decibel_front_end(front_end, n_mels)
+        super().__init__(size, 32000, clip_seconds, 8*dim, mel.min_samples, make_augment(augment, self.RECIPE))
+        self.front_end, self.bn0, self.pieces = mel, nn.BatchNorm1d(mel.n_mels), 256//mel.n_mels
+        rows, columns, drops = 64, 256//self.pieces, [0.1*i/(sum(depths) - 1) for i in range(sum(depths))]
+        self.patch_embed, self.layers = PatchNorm(dim), nn.Sequential()
+        for i, (depth, h) in enumerate(zip(depths, heads)):
+            self.layers.append(Stage(dim*2**i, h, rows >> i, columns >> i, [drops.pop(0) for _ in range(depth)], i == 3))
+        self.norm = nn.LayerNorm(8*dim)
+        self.tscam_conv = nn.Conv2d(8*dim, self.n_classes, (8//self.pieces, 3), padding=(0, 1))
+        self.layers.apply(lambda m: init_vit(m) if getattr(m, "bias", None) is not None else None)
+
+# %% ../../nbs/encoders/htsat.ipynb #cell-37
 def _convert(cls, state: dict) -> dict:
     "Drop the masks and index tables that follow from the architecture."
     return {k: v for k, v in state.items() if not k.endswith((".attn_mask", ".relative_position_index"))}

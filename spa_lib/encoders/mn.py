@@ -90,15 +90,26 @@ def mn_features(
     return nn.Sequential(*layers, unit(channels, 6*channels, act=nn.Hardswish)), 6*channels
 
 # %% ../../nbs/encoders/mn.ipynb #cell-16
-class MN(Encoder):
-    """EfficientAT's mnXX on waveforms at 32 kHz; U = 6 x the last block's width.
-
-    Length, as released: any, from 514 samples on; nothing is padded or cut, and more frames mean a longer mean."""
+class _MNSteps(Encoder):
+    "From log-mel to X_hat and logits."
     name = "mn"
     SIZES = {"base": dict(width=1.0), "tiny": dict(width=0.2), **{f"mn{w:02d}": dict(width=w/10) for w in (1, 2, 4, 5, 10, 20, 30, 40)}}
     HEAD = "classifier."
     RECIPE = dict(jitter=True)
 
+    def hidden(self, x: Tensor) -> Tensor:
+        "Log-mel [B, F, T] -> mean over frequency and time [B, U]."
+        return self.features(x[:, None]).mean((2, 3))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        "The official head: linear, Hardswish, dropout, linear, [B, 527]."
+        return self.classifier(hidden)
+
+# %% ../../nbs/encoders/mn.ipynb #cell-18
+class MN(_MNSteps):
+    """EfficientAT's mnXX on waveforms at 32 kHz; U = 6 x the last block's width.
+
+    Length, as released: any, from 514 samples on; nothing is padded or cut, and more frames mean a longer mean."""
     def __init__(self,
         size: str = "base",
         width: float = 1.0, # multiplies the channels
@@ -117,15 +128,7 @@ class MN(Encoder):
         self.classifier = nn.Sequential(nn.Identity(), nn.Identity(), nn.Linear(channels, wide), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(wide, self.n_classes))
         self.apply(init_mn)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        "Log-mel [B, F, T] -> mean over frequency and time [B, U]."
-        return self.features(x[:, None]).mean((2, 3))
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        "The official head: linear, Hardswish, dropout, linear, [B, 527]."
-        return self.classifier(hidden)
-
-# %% ../../nbs/encoders/mn.ipynb #cell-17
+# %% ../../nbs/encoders/mn.ipynb #cell-19
 def init_mn(module: nn.Module):
     "The release's start, for `module.apply`: convolutions He-normal by fan-out, linear weights normal with deviation 0.01."
     if isinstance(module, nn.Conv2d): nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -133,7 +136,7 @@ def init_mn(module: nn.Module):
         nn.init.normal_(module.weight, 0, 0.01)
         nn.init.zeros_(module.bias)
 
-# %% ../../nbs/encoders/mn.ipynb #cell-19
+# %% ../../nbs/encoders/mn.ipynb #cell-21
 def _options_of(cls, state: dict) -> dict:
     "The width of a checkpoint."
     hidden = state.get("classifier.2.weight")

@@ -38,17 +38,36 @@ class ConvBlock(nn.Module):
         return F.avg_pool2d(self.bn2(self.conv2(x)).relu(), pool)
 
 # %% ../../nbs/encoders/panns.ipynb #cell-9
-class Cnn14(Encoder):
-    """PANN's Cnn14 on waveforms at 32 kHz; U = 2048.
-
-    Length, as released: any, from 32 frames (0.31 s) on; nothing is padded or cut, and more frames mean a longer
-    mean and a maximum over more."""
+class _Cnn14Steps(Encoder):
+    "From log-mel to X_hat and logits."
     name = "panns"
     SIZES = {"base": dict(width=64), "tiny": dict(width=8)}
     EXTRAS, HEAD = ("spectrogram_extractor.", "logmel_extractor."), "fc_audioset."
     RECIPE = dict(freq_mask=8, time_mask=64, masks=2)
     mask_value = None # masks act behind the first batch norm
 
+    def hidden(self, x: Tensor) -> Tensor:
+        "Decibel mel [B, F, T] -> the rectified output of `fc1` [B, U]."
+        x = self.bn0(x)
+        if self.training and self.augment: x = self.augment.on_log_mel(x, 0.0)
+        x = x.mT[:, None]
+        for i in range(6):
+            x = getattr(self, f"conv_block{i + 1}")(x, 2 if i < 5 else 1)
+            x = F.dropout(x, 0.2, self.training)
+        x = x.mean(3)
+        x = F.dropout(x.amax(2) + x.mean(2), 0.5, self.training)
+        return self.fc1(x).relu()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        "The official head, before its sigmoid, [B, 527]."
+        return self.fc_audioset(hidden)
+
+# %% ../../nbs/encoders/panns.ipynb #cell-11
+class Cnn14(_Cnn14Steps):
+    """PANN's Cnn14 on waveforms at 32 kHz; U = 2048.
+
+    Length, as released: any, from 32 frames (0.31 s) on; nothing is padded or cut, and more frames mean a longer
+    mean and a maximum over more."""
     def __init__(self,
         size: str = "base",
         width: int = 64, # channels of the first block
@@ -67,30 +86,14 @@ class Cnn14(Encoder):
         self.fc1, self.fc_audioset = nn.Linear(32*width, 32*width), nn.Linear(32*width, self.n_classes)
         self.apply(init_cnn)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        "Decibel mel [B, F, T] -> the rectified output of `fc1` [B, U]."
-        x = self.bn0(x)
-        if self.training and self.augment: x = self.augment.on_log_mel(x, 0.0)
-        x = x.mT[:, None]
-        for i in range(6):
-            x = getattr(self, f"conv_block{i + 1}")(x, 2 if i < 5 else 1)
-            x = F.dropout(x, 0.2, self.training)
-        x = x.mean(3)
-        x = F.dropout(x.amax(2) + x.mean(2), 0.5, self.training)
-        return self.fc1(x).relu()
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        "The official head, before its sigmoid, [B, 527]."
-        return self.fc_audioset(hidden)
-
-# %% ../../nbs/encoders/panns.ipynb #cell-10
+# %% ../../nbs/encoders/panns.ipynb #cell-12
 def init_cnn(module: nn.Module):
     "The release's start, for `module.apply`: Xavier-uniform weights, zero biases."
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None: nn.init.zeros_(module.bias)
 
-# %% ../../nbs/encoders/panns.ipynb #cell-17
+# %% ../../nbs/encoders/panns.ipynb #cell-19
 def _options_of(cls, state: dict) -> dict:
     "Width, mel bins and sample rate of a checkpoint."
     kernels = state.get("spectrogram_extractor.stft.conv_real.weight")

@@ -27,40 +27,12 @@ def time_positions(
     return table[:, :, :, start:start + columns]
 
 # %% ../../nbs/encoders/passt.ipynb #cell-9
-class PaSST(Encoder):
-    """PaSST on waveforms at 32 kHz; U = 768.
-
-    Length, as released: a clip of fewer columns than the time table uses its first ones (in training a random
-    stretch), a longer clip is cut at the end; nothing is padded. `clip_seconds` sizes the table of fresh weights;
-    a released table is shortened to its first columns, or stretched linearly, which is our rule and not the release's."""
+class _PaSSTSteps(Encoder):
+    "From log-mel to X_hat and logits."
     name = "passt"
     SIZES = {"base": dict(dim=768, depth=12, stride=10), "tiny": dict(dim=96, depth=2, stride=16)}
     EXTRAS, HEAD = ("head_dist.",), "head."
     RECIPE = dict(gain_low=-7, gain_high=6, roll=50, jitter=True, freq_mask=48, time_mask=192, patchout_freq=4, patchout_time=40)
-
-    def __init__(self,
-        size: str = "base",
-        dim: int = 768, # width of a token, U
-        depth: int = 12, # blocks
-        stride: int = 10, # of the patches
-        clip_seconds: float = 10.0, # s
-        front_end: str = "native", # the native one is the paper's
-        augment = None, # see spa_lib.encoders.augment
-    ):
-        one_of(front_end, ("native", "paper"), "front end")
-        self_grid = patch_grid(128, round(100*clip_seconds), stride)
-        augment = make_augment(augment, scaled_patchout(self.RECIPE, self_grid))
-        super().__init__(size, 32000, clip_seconds, dim, 15*320 + 1, augment)
-        self.stride, self.grid = stride, self_grid
-        self.front_end = PasstMel(jitter=bool(augment and augment.jitter))
-        small = lambda *shape: nn.Parameter(torch.randn(shape)*0.02)
-        self.cls_token, self.dist_token, self.new_pos_embed = small(1, 1, dim), small(1, 1, dim), small(1, 2, dim)
-        self.freq_new_pos_embed, self.time_new_pos_embed = small(1, dim, self.grid[0], 1), small(1, dim, 1, self.grid[1])
-        self.patch_embed = PatchEmbed(dim, stride)
-        self.blocks = nn.Sequential(*(Block(dim, heads_of(dim)) for _ in range(depth)))
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, self.n_classes))
-        self.apply(init_vit)
 
     def patches(self, x: Tensor) -> Tensor: # [B, N, dim]
         "Log-mel [B, 128, T] -> patches with their positions; in training some are left out."
@@ -80,6 +52,37 @@ class PaSST(Encoder):
         return self.head(hidden)
 
 # %% ../../nbs/encoders/passt.ipynb #cell-11
+class PaSST(_PaSSTSteps):
+    """PaSST on waveforms at 32 kHz; U = 768.
+
+    Length, as released: a clip of fewer columns than the time table uses its first ones (in training a random
+    stretch), a longer clip is cut at the end; nothing is padded. `clip_seconds` sizes the table of fresh weights;
+    a released table is shortened to its first columns, or stretched linearly, which is our rule and not the release's."""
+    def __init__(self,
+        size: str = "base",
+        dim: int = 768, # width of a token, U
+        depth: int = 12, # blocks
+        stride: int = 10, # of the patches
+        clip_seconds: float = 10.0, # s
+        front_end: str = "native", # the native one is the paper's
+        augment = None, # see spa_lib.encoders.augment
+    ):
+        one_of(front_end, ("native", "paper"), "front end")
+        grid = patch_grid(128, round(100*clip_seconds), stride)
+        augment = make_augment(augment, scaled_patchout(self.RECIPE, grid))
+        super().__init__(size, 32000, clip_seconds, dim, 15*320 + 1, augment)
+        self.stride, self.grid = stride, grid
+        self.front_end = PasstMel(jitter=bool(augment and augment.jitter))
+        small = lambda *shape: nn.Parameter(torch.randn(shape)*0.02)
+        self.cls_token, self.dist_token, self.new_pos_embed = small(1, 1, dim), small(1, 1, dim), small(1, 2, dim)
+        self.freq_new_pos_embed, self.time_new_pos_embed = small(1, dim, self.grid[0], 1), small(1, dim, 1, self.grid[1])
+        self.patch_embed = PatchEmbed(dim, stride)
+        self.blocks = nn.Sequential(*(Block(dim, heads_of(dim)) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, self.n_classes))
+        self.apply(init_vit)
+
+# %% ../../nbs/encoders/passt.ipynb #cell-13
 def scaled_patchout(
     recipe: dict, # with patchout for 12 x 99 patches
     grid: tuple, # (rows, columns) of this encoder
@@ -87,7 +90,7 @@ def scaled_patchout(
     "PaSST's recipe with its patchout in proportion to another grid of patches."
     return {**recipe, "patchout_freq": round(recipe["patchout_freq"]*grid[0]/12), "patchout_time": round(recipe["patchout_time"]*grid[1]/99)}
 
-# %% ../../nbs/encoders/passt.ipynb #cell-23
+# %% ../../nbs/encoders/passt.ipynb #cell-25
 def _options_of(cls, state: dict) -> dict:
     "Width, depth and stride of a checkpoint, and the clip length that its time table was made for."
     (_, dim, rows, _), columns = state["freq_new_pos_embed"].shape, state["time_new_pos_embed"].shape[3]

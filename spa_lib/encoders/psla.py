@@ -109,16 +109,31 @@ class AttentionHead(nn.Module):
         return total
 
 # %% ../../nbs/encoders/psla.ipynb #cell-20
-class PSLA(Encoder):
-    """PSLA on waveforms at 16 kHz; U = 1408.
-
-    Length, as released: every clip is padded (frames of 1.017) or cut at the end to one number of frames, 1056 for
-    the default `clip_seconds=10`; no weight depends on it."""
+class _PSLASteps(Encoder):
+    "From log-mel to X_hat and logits."
     name = "psla"
     SIZES = {"base": dict(width=1.1, depth=1.2, features=1408), "tiny": dict(width=0.25, depth=0.25, features=128)}
     HEAD = "attention."
     RECIPE = dict(freq_mask=48, time_mask=192)
 
+    def hidden(self, x: Tensor) -> Tensor:
+        "Log-mel [B, 128, T] -> steps [B, U, T/32], mean over frequency."
+        return self.effnet(x[:, None]).mean(2)
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        "X_hat: mean over the steps [B, U]."
+        return hidden.mean(2)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        "The logit of the official head's probability, [B, 527]."
+        return torch.logit(self.attention(hidden).float(), 1e-7)
+
+# %% ../../nbs/encoders/psla.ipynb #cell-22
+class PSLA(_PSLASteps):
+    """PSLA on waveforms at 16 kHz; U = 1408.
+
+    Length, as released: every clip is padded (frames of 1.017) or cut at the end to one number of frames, 1056 for
+    the default `clip_seconds=10`; no weight depends on it."""
     def __init__(self,
         size: str = "base",
         width: float = 1.1, # multiplies the channels of B0
@@ -136,19 +151,7 @@ class PSLA(Encoder):
         self.effnet = EfficientNet(width, depth, features, late)
         self.attention = AttentionHead(features, self.n_classes)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        "Log-mel [B, 128, T] -> steps [B, U, T/32], mean over frequency."
-        return self.effnet(x[:, None]).mean(2)
-
-    def pool(self, hidden: Tensor) -> Tensor:
-        "X_hat: mean over the steps [B, U]."
-        return hidden.mean(2)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        "The logit of the official head's probability, [B, 527]."
-        return torch.logit(self.attention(hidden).float(), 1e-7)
-
-# %% ../../nbs/encoders/psla.ipynb #cell-22
+# %% ../../nbs/encoders/psla.ipynb #cell-24
 def _options_of(cls, state: dict) -> dict:
     "The size whose first convolution a checkpoint has."
     stem = state["effnet._conv_stem.weight"].shape[0]
