@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = sorted(p for p in (ROOT / "spa_lib").rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
-ORDER = ["basics", "ontology", "clips", "data", "sounds", "synth", "encoders", "text", "losses", "metrics", "model", "runs", "train", "papermill"]
+ORDER = ["basics", "ontology", "clips", "data", "sounds", "synth", "encoders", "text", "losses", "ap", "metrics", "model", "recipe", "runs", "train", "papermill"]
 
 
 def name_of(path):
@@ -37,7 +37,7 @@ def test_package_is_what_the_notebooks_export(tmp_path):
         target = tmp_path / init.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(init, target)
-    script = "from nbdev.export import nbdev_export; from nbdev.clean import nbdev_clean; nbdev_export(); nbdev_clean()"
+    script = "from nbdev.doclinks import nbdev_export; from nbdev.clean import nbdev_clean; nbdev_export(); nbdev_clean()"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
     for folder in ("spa_lib", "nbs"):
         files = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".ipynb") and "checkpoints" not in str(p)}

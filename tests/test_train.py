@@ -13,7 +13,8 @@ import torch
 
 from spa_lib import train as room
 from spa_lib.runs import RunConfig, find_runs, make_config, paired_table, read_run, run_name
-from spa_lib.train import Training, epoch_order, fit, load_data, make_encoder, make_model, mixup, rate_factor, train, train_all
+from spa_lib.recipe import epoch_order, mixup, rate_factor
+from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train, train_all
 
 SMALL = make_config("smoke", epochs=3, n_train=48, n_eval=32, bootstrap=20)
 
@@ -163,10 +164,10 @@ def test_balanced_order_follows_the_weights():
 
 
 def test_learning_rate_shape():
-    shape = dict(epochs=130, warmup_epochs=5, decay_from=50 / 130, final_rate=0.01)
+    shape = dict(epochs=130, warmup_epochs=5, decay_from=50 / 130, decay_to=100 / 130, final_rate=0.01)
     assert rate_factor(0, **shape) == pytest.approx(np.exp(-5 * 0.9**2))
     assert rate_factor(2.5, **shape) == pytest.approx(np.exp(-5 * 0.5**2)) and rate_factor(30, **shape) == 1
-    values = [rate_factor(e, **shape) for e in np.linspace(50, 130, 50)]
+    values = [rate_factor(e, **shape) for e in np.linspace(50, 100, 50)]
     assert values == sorted(values, reverse=True) and values[-1] == pytest.approx(0.01)
 
 
