@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 	@echo "make setup   only the virtual environment, in $(VENV)"
-	@echo "make bench   the time of OmAP, and of the SPA branch in a training step"
+	@echo "make bench   the time of OmAP, of the SPA branch in a training step, and of the encoders"
 	@echo "make export  after editing a notebook: write spa_lib from it, and clean it"
 
 setup: $(VENV)/.installed
@@ -30,6 +30,7 @@ test: setup
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/omap.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/step.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/encoders.py
 
 export: setup
 	$(BIN)/nbdev_export
