@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from .basics import one_of, project_root, write_atomic
 from .metrics import Interval, paired_interval
-from .recipe import OPTIMIZERS, RECIPES, SAMPLERS, SCHEDULES, run_values
+from .recipe import OPTIMIZERS, SAMPLERS, SCHEDULES, run_values
 
 # %% ../nbs/04_runs.ipynb #cell-5
 @dataclass(frozen=True)
