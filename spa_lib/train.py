@@ -29,7 +29,7 @@ from .losses import total_loss
 from .metrics import bootstrap, mean_average_precision, omap
 from .model import SPAModel
 from .ontology import Ontology
-from .recipe import epoch_order, mixup, rate_factor, seeded
+from .recipe import epoch_order, make_optimizer, mixup, schedule_factor, seeded
 from .runs import Run, RunConfig, config_hash, is_finished, read_run, run_name, runs_dir, write_config, write_results
 from .text import label_features
 
@@ -99,7 +99,7 @@ def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Mod
 
 # %% ../nbs/04_train.ipynb #cell-17
 class Training:
-    "The state of one training: weights, optimizer (AdamW), and how far it is."
+    "The state of one training: weights, optimizer, and how far it is."
     save_seconds = 600 # between saved states inside an epoch
 
     def __init__(self,
@@ -114,18 +114,18 @@ class Training:
         self.distances = torch.as_tensor(data.ontology.distances, device=self.device)
         model.to(self.device, memory_format=torch.channels_last) # halves the time of depthwise convolutions on a CPU
         heads = [*model.p_a.parameters(), *model.c_a.parameters(), *model.p_t.parameters()]
-        self.optimizer = torch.optim.AdamW([dict(params=list(model.encoder.parameters()), lr=cfg.learning_rate, peak=cfg.learning_rate),
-            dict(params=heads, lr=cfg.head_learning_rate, peak=cfg.head_learning_rate)], weight_decay=cfg.weight_decay)
+        self.optimizer = make_optimizer([dict(params=list(model.encoder.parameters()), lr=cfg.learning_rate, peak=cfg.learning_rate),
+            dict(params=heads, lr=cfg.head_learning_rate, peak=cfg.head_learning_rate)], cfg)
         self.epoch, self.step_done, self.sums, self.rows, self.seconds = 0, 0, {}, [], 0.0
 
 # %% ../nbs/04_train.ipynb #cell-18
 def training_step(t: Training, batch, step: int, steps: int) -> dict:
     "Forward, Eq. 5, backward, update. Returns the parts of the loss."
     cfg = t.cfg
-    factor = rate_factor(t.epoch + step/steps, cfg.epochs, cfg.warmup_epochs, cfg.decay_from, cfg.decay_to, cfg.final_rate)
+    factor = schedule_factor(cfg, t.epoch + step/steps, t.epoch*steps + step)
     for group in t.optimizer.param_groups: group["lr"] = group["peak"]*factor
     with seeded(cfg.seed, t.epoch, step):
-        wave, y = mixup(batch.wave.to(t.device), batch.y.to(t.device), cfg.mixup_rate, cfg.mixup_beta)
+        wave, y = mixup(batch.wave.to(t.device), batch.y.to(t.device), cfg.mixup_rate, cfg.mixup_beta, cfg.mixup_labels)
         with torch.autocast(t.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
             logits, E_a = t.model(wave, batch.sample_rate)
         E_t = t.model.label_embeddings() if cfg.alpha else None
@@ -161,7 +161,7 @@ def resume_state(t: Training):
 def train_epoch(t: Training, bar):
     "The rest of the current epoch, from the first step that is not done."
     cfg, begun, saved = t.cfg, time.time(), time.time()
-    order = epoch_order(t.data.train.targets, t.epoch, cfg.seed, cfg.balanced, cfg.epoch_clips)
+    order = epoch_order(t.data.train.targets, t.epoch, cfg.seed, cfg.balanced, cfg.epoch_clips, cfg.sampler)
     t.data.train.set_epoch(t.epoch)
     t.model.train()
     steps = -(-len(order)//cfg.batch_size)

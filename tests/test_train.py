@@ -13,7 +13,7 @@ import torch
 
 from spa_lib import train as room
 from spa_lib.runs import RunConfig, find_runs, make_config, paired_table, read_run, run_name
-from spa_lib.recipe import epoch_order, mixup, rate_factor
+from spa_lib.recipe import OPTIMIZERS, RECIPES, run_values
 from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train, train_all
 
 SMALL = make_config("smoke", epochs=3, n_train=48, n_eval=32, bootstrap=20)
@@ -151,33 +151,52 @@ def test_training_learns(tmp_path):
     assert run.log.loss.iloc[-1] < 0.5 * run.log.loss.iloc[0]
 
 
-def test_balanced_order_follows_the_weights():
-    rng = np.random.default_rng(0)
-    y = np.zeros((2000, 2), np.float32)
-    y[:, 0] = 1
-    y[:20, 1] = 1
-    drawn = np.mean([np.isin(epoch_order(y, e, 0, balanced=True, epoch_clips=100), range(20)).sum() for e in range(200)])
-    w = y @ (1000 / (100 + y.sum(0)))
-    expected = np.mean([np.isin(rng.choice(2000, 100, replace=False, p=w / w.sum()), range(20)).sum() for _ in range(200)])
-    assert abs(drawn - expected) < 1.5 and drawn > 3
-    assert len(set(epoch_order(y, 0, 0, balanced=True, epoch_clips=100))) == 100
+PUBLISHED = {"weighted-with": dict(optimizer="adam", schedule="halving", warmup_steps=4, halve_from=1, halve_every=1, balanced=True, sampler="weighted-with"),
+             "class-turn": dict(optimizer="adam-amsgrad", schedule="steps", balanced=True, sampler="class-turn", epoch_clips=40, mixup_labels=False)}
 
 
-def test_learning_rate_shape():
-    shape = dict(epochs=130, warmup_epochs=5, decay_from=50 / 130, decay_to=100 / 130, final_rate=0.01)
-    assert rate_factor(0, **shape) == pytest.approx(np.exp(-5 * 0.9**2))
-    assert rate_factor(2.5, **shape) == pytest.approx(np.exp(-5 * 0.5**2)) and rate_factor(30, **shape) == 1
-    values = [rate_factor(e, **shape) for e in np.linspace(50, 100, 50)]
-    assert values == sorted(values, reverse=True) and values[-1] == pytest.approx(0.01)
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_stopped_run_of_a_published_recipe_ends_with_the_same_numbers(kind, tmp_path, monkeypatch):
+    cfg, steps, real = replace(SMALL, epochs=2, learning_rate=1e-2, **PUBLISHED[kind]), [], room.training_step
+
+    def stopping(*args):
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*args)
+
+    reference = train(cfg, tmp_path / "never-stopped", progress=False)
+    monkeypatch.setattr(Training, "save_seconds", -1.0)
+    monkeypatch.setattr(room, "training_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, tmp_path, progress=False)
+    monkeypatch.setattr(room, "training_step", real)
+    same(reference, train(cfg, tmp_path, progress=False))
 
 
-def test_mixup_keeps_labels_and_sound_together():
-    torch.manual_seed(0)  # for the draws below
-    wave, y = torch.randn(64, 100), torch.eye(64)
-    mixed, soft = mixup(wave, y, 1.0, 2.0)
-    assert torch.allclose(mixed, soft @ (wave - wave.mean(1, keepdim=True)), atol=1e-5)
-    untouched, hard = mixup(wave, y, 0.0, 2.0)
-    assert untouched is wave and hard is y
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_one_step_of_each_optimizer(optimizer, tmp_path):
+    """The step that torch's own optimizer makes, with the configuration's numbers, on a clone of the classifier's bias."""
+    cfg = replace(SMALL, epochs=1, n_train=16, optimizer=optimizer, beta1=0.8, beta2=0.99, weight_decay=0.1, schedule="constant", clip_gradient=0.0, mixup_rate=0.0)
+    encoder = make_encoder(cfg)
+    data = load_data(cfg, encoder.sample_rate)
+    t = Training(cfg, make_model(cfg, encoder, data.ontology), data, tmp_path, progress=False)
+    t.model.c_a.bias.data.fill_(0.5)
+    bias = torch.nn.Parameter(t.model.c_a.bias.detach().clone())
+    fit(t)
+    kind = dict(adamw=torch.optim.AdamW, adam=torch.optim.Adam).get(optimizer, lambda *a, **k: torch.optim.Adam(*a, amsgrad=True, **k))
+    own = kind([bias], lr=cfg.head_learning_rate, betas=(0.8, 0.99), weight_decay=0.1)
+    bias.grad = t.model.c_a.bias.grad.clone()
+    own.step()
+    assert torch.equal(bias, t.model.c_a.bias) and not torch.equal(bias, torch.full_like(bias, 0.5))
+    assert ("max_exp_avg_sq" in t.optimizer.state[t.model.c_a.bias]) == (optimizer == "adam-amsgrad")
+
+
+@pytest.mark.parametrize("encoder", RECIPES)
+def test_a_smoke_run_by_each_published_recipe(encoder, tmp_path):
+    sizes = dict(epochs=1, batch_size=8, epoch_clips=16, precision="float32")
+    run = train(make_config("smoke", encoder=encoder, n_train=24, n_eval=16, bootstrap=0, **run_values(encoder) | sizes), tmp_path, progress=False)
+    assert np.isfinite(run.scores).all() and np.isfinite(run.log.loss).all()
 
 
 def test_failed_run_does_not_stop_the_others(tmp_path):
