@@ -122,6 +122,7 @@ def make_config(
     given = {one_of(k, kinds, "run parameter"): v for k, v in values.items() if v is not None}
     start = SCALES[one_of(scale, SCALES, "scale")]
     if scale == "published": start = start | run_values(given.get("encoder", RunConfig.encoder))
+    if (start | given).get("source", "synth") != "synth": start = dict(n_train=0, n_eval=0) | start # only synth has to be told how many
     cfg = RunConfig(**{k: _typed(k, v, kinds[k]) for k, v in (start | given).items()})
     for name, options in CHOICES.items(): one_of(getattr(cfg, name), options, name)
     for name, least in AT_LEAST.items():
@@ -131,6 +132,8 @@ def make_config(
     if cfg.sampler != RunConfig.sampler and not cfg.balanced: raise ValueError(f"sampler = {cfg.sampler!r} is a kind of balanced sampling: set balanced=True too")
     if cfg.balanced and cfg.sampler == "weighted-without" and not cfg.epoch_clips:
         raise ValueError("balanced sampling draws without replacement: set epoch_clips to fewer than all clips, or balanced=False")
+    if cfg.source == "synth" and not (cfg.n_train and cfg.n_eval):
+        raise ValueError("the source 'synth' makes as many clips as it is asked for: set n_train and n_eval, or choose another source")
     if cfg.head == "official" and cfg.epochs: cfg = replace(cfg, epochs=0)
     return cfg
 

@@ -60,8 +60,11 @@ def load_data(
     for side, most in (("train", cfg.n_train), ("eval", cfg.n_eval)):
         if most: sides[side] = sides[side].head(most)
         if not len(sides[side]): raise ValueError(f"{cfg.source} at {cfg.root} has no clip on its {side!r} side")
-    common = dict(ontology=ontology, sample_rate=sample_rate, clip_seconds=cfg.clip_seconds, pad=cfg.pad, cache=cfg.cache)
-    return Data(ontology, Clips(sides["train"], crop="random", seed=cfg.seed, **common), Clips(sides["eval"], crop="centre", **common), table.attrs["problems"])
+    common = dict(ontology=ontology, sample_rate=sample_rate, clip_seconds=cfg.clip_seconds, pad=cfg.pad, cache=cfg.cache,
+                  on_problem=cfg.on_problem if cfg.cache else "refuse") # without a cache, a first reading of all clips would cost as much as an epoch
+    train, evaluate = Clips(sides["train"], crop="random", seed=cfg.seed, **common), Clips(sides["eval"], crop="centre", **common)
+    problems = {p["clip_id"]: p for t in (table, train.table, evaluate.table) for p in t.attrs.get("problems", [])}
+    return Data(ontology, train, evaluate, list(problems.values()))
 
 # %% ../nbs/04_train.ipynb #cell-13
 def pick_device(name: str) -> torch.device:
@@ -184,9 +187,7 @@ def collapse(
     n = len(E)
     return float((E.sum(0).square().sum() - n)/(n*(n - 1)))
 
-assert np.isclose(collapse(torch.ones(5, 3)), 1) and np.isclose(collapse(torch.eye(4)), 0)
-
-# %% ../nbs/04_train.ipynb #cell-23
+# %% ../nbs/04_train.ipynb #cell-24
 def fit(
     t: Training, # at its beginning; a state in its folder is picked up
 ) -> Training: # the same, trained
@@ -205,7 +206,7 @@ def fit(
             save_state(t)
     return t
 
-# %% ../nbs/04_train.ipynb #cell-25
+# %% ../nbs/04_train.ipynb #cell-26
 @torch.no_grad()
 def predict(
     model: nn.Module, # returns logits [B, C] first
@@ -218,7 +219,7 @@ def predict(
     scores = [torch.sigmoid(model(b.wave.to(device), b.sample_rate)[0].float()).cpu() for b in batches(clips, batch_size)]
     return torch.cat(scores).numpy()
 
-# %% ../nbs/04_train.ipynb #cell-26
+# %% ../nbs/04_train.ipynb #cell-27
 def quick_scores(t: Training) -> dict:
     "mAP and OmAP now, for the log."
     clips = t.data.evaluate
@@ -226,7 +227,7 @@ def quick_scores(t: Training) -> dict:
     o = omap(clips.targets, scores, t.data.ontology.distances, levels=t.data.ontology.levels)
     return dict(mAP=float(mean_average_precision(clips.targets, scores)), OmAP=float(o.value))
 
-# %% ../nbs/04_train.ipynb #cell-27
+# %% ../nbs/04_train.ipynb #cell-28
 def versions() -> dict: # name -> version
     "What the numbers were made with."
     return dict(spa_lib=__version__, python=platform.python_version(), torch=torch.__version__, numpy=np.__version__)
@@ -238,7 +239,7 @@ def describe_run(cfg: RunConfig, data: Data, encoder: nn.Module, seconds: float)
                 n_train=len(data.train), n_eval=len(data.evaluate), n_classes=len(data.ontology), train_policy=data.train.policy, policy=data.evaluate.policy,
                 left_out=dict(Counter(p["problem"] for p in data.problems)), checkpoint=checkpoint, versions=versions(), train_seconds=round(seconds, 1))
 
-# %% ../nbs/04_train.ipynb #cell-28
+# %% ../nbs/04_train.ipynb #cell-29
 def measure(
     targets: np.ndarray, # [N, C] 0 or 1
     scores: np.ndarray, # [N, C]
@@ -257,7 +258,7 @@ def measure(
         out[name] |= dict(low=float(interval.low), high=float(interval.high))
     return out
 
-# %% ../nbs/04_train.ipynb #cell-30
+# %% ../nbs/04_train.ipynb #cell-31
 def train(
     cfg: RunConfig, # see spa_lib.runs.make_config
     folder: str|Path|None = None, # of run folders; None = runs/ of the checkout
@@ -278,7 +279,7 @@ def train(
     write_results(folder, metrics, data.evaluate.clip_ids, data.ontology.mids, data.evaluate.targets, scores, recordings)
     return read_run(folder)
 
-# %% ../nbs/04_train.ipynb #cell-31
+# %% ../nbs/04_train.ipynb #cell-32
 def _train_alone(cfg: RunConfig, folder: Path, threads: int) -> Run:
     torch.set_num_threads(threads)
     return train(cfg, folder, progress=False)

@@ -1,0 +1,96 @@
+"""The configuration of a run, and what is refused of a run folder."""
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spa_lib.metrics import omap
+from spa_lib.runs import LOCAL, RunConfig, config_hash, find_runs, make_config, paired_table, read_run, run_name, runs_table, write_config, write_results
+
+
+def make_run(folder, seed=0, alpha=0.0, n=20, classes=5, **changes):
+    """A finished run with random scores."""
+    cfg = make_config("demo", seed=seed, alpha=alpha, **changes)
+    rng = np.random.default_rng((seed, int(alpha * 100)))
+    y = np.eye(classes)[rng.integers(0, classes, n)]
+    scores = rng.random((n, classes))
+    line = abs(np.arange(classes)[:, None] - np.arange(classes))
+    metrics = dict(mAP=dict(value=float(rng.random())), OmAP=dict(value=omap(y, scores, line).value), config_hash=config_hash(cfg), clips_hash="one")
+    path = folder / run_name(cfg)
+    write_config(path, cfg)
+    write_results(path, metrics, [f"c{i}" for i in range(n)], [f"/m/{i}" for i in range(classes)], y, scores, range(n))
+    return path
+
+
+def test_round_trip(tmp_path):
+    run = read_run(make_run(tmp_path, seed=3, alpha=0.2))
+    assert run.config == make_config("demo", seed=3, alpha=0.2)
+    assert run.scores.dtype == np.float32 and run.targets.shape == run.scores.shape == (20, 5) and len(run.recordings) == 20
+
+
+@pytest.mark.parametrize("field", [f for f in asdict(RunConfig()) if f not in LOCAL])
+def test_every_field_but_the_local_ones_makes_another_experiment(field):
+    value = getattr(RunConfig(), field)
+    other = {str: f"{value}x", int: 7, float: 0.123, bool: not value, type(None): "x"}[type(value)]
+    assert config_hash(replace(RunConfig(), **{field: other})) != config_hash(RunConfig())
+
+
+@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "cuda", 4, False))))
+def test_where_it_ran_is_not_what_was_run(field, value):
+    assert run_name(replace(RunConfig(), **{field: value})) == run_name(RunConfig())
+
+
+def test_checkpoint_counts_by_its_name():
+    a, b = (replace(RunConfig(), checkpoint=f"{folder}/mn04.pt") for folder in ("one", "two"))
+    assert config_hash(a) == config_hash(b) != config_hash(replace(a, checkpoint="mn05.pt"))
+
+
+def test_only_synth_has_to_be_told_how_many():
+    assert make_config("demo").n_train == 640 and make_config("demo", source="csv").n_train == 0
+    assert make_config("smoke", source="csv").n_train == 64 and make_config("demo", source="csv", n_train=5).n_train == 5
+    with pytest.raises(ValueError, match="n_train and n_eval"):
+        make_config("demo", n_train=0)
+
+
+def test_damage_is_refused_by_name(tmp_path):
+    path = make_run(tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    for damage, message in ((config | {"epochs": 3}, "is not the configuration"), (config | {"epoch": 3}, "Did you mean 'epochs'")):
+        (path / "config.json").write_text(json.dumps(damage))
+        with pytest.raises(ValueError, match=message) as error:
+            find_runs(tmp_path)
+        assert path.name in str(error.value)
+    (path / "config.json").write_text(json.dumps(config))
+    with np.load(path / "scores.npz") as z:
+        arrays = dict(z)
+    np.savez(path / "scores.npz", **(arrays | {"mids": arrays["mids"][:-1]}))
+    with pytest.raises(ValueError, match=path.name):
+        read_run(path)
+
+
+def test_unfinished_runs_are_not_results(tmp_path):
+    (make_run(tmp_path) / "metrics.json").unlink()
+    assert find_runs(tmp_path) == []
+
+
+def test_pairs_need_the_same_experiment_and_the_same_seed(tmp_path):
+    for seed in range(3):
+        make_run(tmp_path, seed), make_run(tmp_path, seed, 0.1), make_run(tmp_path, seed, 0.1, method="direct")
+    make_run(tmp_path, 9, 0.1), make_run(tmp_path, 0, 0.1, epochs=3)
+    table = paired_table(find_runs(tmp_path))
+    assert table.groupby("method").seeds.first().to_dict() == {"concat": 3, "direct": 3} and len(table) == 4
+    runs = runs_table(find_runs(tmp_path))
+    by = {(r.arm, r.seed): r.mAP for r in runs.itertuples() if r.run != run_name(make_config("demo", epochs=3, alpha=0.1))}
+    gaps = [by["direct", s] - by["without", s] for s in range(3)]
+    row = table[(table.method == "direct") & (table.metric == "mAP")].iloc[0]
+    assert row.difference == pytest.approx(np.mean(gaps))
+    assert row.high - row.difference == pytest.approx(4.302653 * np.std(gaps, ddof=1) / np.sqrt(3), rel=1e-5)
+
+
+def test_tables_rendered_twice_are_identical(tmp_path):
+    for seed in range(3):
+        make_run(tmp_path, seed), make_run(tmp_path, seed, 0.1)
+    first, second = (paired_table(find_runs(tmp_path)).to_csv() for _ in range(2))
+    assert first == second
