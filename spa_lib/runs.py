@@ -87,12 +87,12 @@ class RunConfig(RecipeConfig, ClipsConfig, ModelConfig):
     cache: bool = True                # keep decoded clips in memory
 
 # %% ../nbs/04_runs.ipynb #cell-10
-AUDIOSET = dict(size="base", source="audioset", text_model="bert-base-uncased", n_train=0, n_eval=0, clip_seconds=10.0,
+AUDIOSET = dict(alpha=0.03, size="base", source="audioset", text_model="bert-base-uncased", n_train=0, n_eval=0, clip_seconds=10.0,
                 augment=True, on_problem="leave_out", workers=8, cache=False)
 SCALES = {
     "smoke": dict(n_train=64, n_eval=64, clip_seconds=2.0, epochs=1, batch_size=16, dim=64, bootstrap=50),
-    "demo": dict(clip_seconds=3.0, epochs=16, head_learning_rate=3e-3, mixup_rate=0.0),
-    "real": dict(source="audioset", n_train=0, n_eval=0, clip_seconds=5.0, epochs=8, batch_size=16,
+    "demo": dict(alpha=0.03, clip_seconds=3.0, epochs=16, head_learning_rate=3e-3, mixup_rate=0.0),
+    "real": dict(alpha=0.03, source="audioset", n_train=0, n_eval=0, clip_seconds=5.0, epochs=8, batch_size=16,
                  learning_rate=3e-4, head_learning_rate=3e-3, mixup_rate=0.0),
     "paper": AUDIOSET | run_values("passt"),
     "published": AUDIOSET, # and run_values of the encoder
