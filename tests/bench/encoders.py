@@ -119,7 +119,7 @@ def measure(taggers, wave, rounds):
 def line(t, taken, wave, rate):
     """The table's line of one tagger."""
     seconds, operations = {p: taken[t.label, p][0] for p in t.parts}, t.operations(wave[:1])
-    cells = [f"{len(wave)/seconds[p]:.2f}" if p in seconds else "" for p in ("front", "forward", "train")]
+    cells = [f"{len(wave)/seconds[p]:.3f}" if p in seconds else "" for p in ("front", "forward", "train")]
     cells.append(f"{seconds['front']/seconds['forward']:.1%}" if "front" in seconds else "")
     cells += [f"{operations[p]:.2f}" if p in seconds else "" for p in ("forward", "train")]
     cells += [f"{operations[p]*len(wave)/seconds[p]/rate:.0%}" if p in seconds else "" for p in ("forward", "train")]
