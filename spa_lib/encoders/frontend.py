@@ -54,8 +54,8 @@ def slaney_mel_bank(
     high: float, # Hz
 ) -> Tensor: # [F, n_fft/2 + 1], each row of area 1 Hz, float32
     "Slaney's triangles, straight in Hz and normalised by area: librosa's default mel bank."
-    bins = torch.arange(n_fft//2 + 1, dtype=torch.float64)*sample_rate/n_fft
-    steps = torch.linspace(slaney_mel(low), slaney_mel(high), n_mels + 2, dtype=torch.float64)
+    bins = torch.arange(n_fft//2 + 1, dtype=torch.float64, device="cpu")*sample_rate/n_fft
+    steps = torch.linspace(slaney_mel(low), slaney_mel(high), n_mels + 2, dtype=torch.float64, device="cpu")
     left, peak, right = (slaney_hertz(steps)[i:i + n_mels, None] for i in range(3))
     bank = torch.minimum((bins - left)/(peak - left), (right - bins)/(right - peak)).clamp(min=0)
     return (bank*2/(right - left)).float()
