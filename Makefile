@@ -1,15 +1,23 @@
 # make train   set up, then train the demonstration without and with SPA
+# make paper   set up, then every table and figure of the paper on the demonstration (workflow/config.yaml has more)
 # make test    set up, then run every notebook and every test
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup train test bench export
+# of make paper: the plan, the folder of its clips, the folder of its checkpoints, runs at a time
+SCALE ?= demo
+JOBS  ?= 2
+PAPER  = scale=$(SCALE) $(if $(ROOT),root=$(ROOT)) $(if $(CHECKPOINTS),checkpoints=$(CHECKPOINTS))
+
+.PHONY: help setup train paper paper-plan test bench export
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 	@echo "make setup   only the virtual environment, in $(VENV)"
+	@echo "make paper-plan  what make paper has left to run, and the hours that it takes"
 	@echo "make bench   the time of OmAP, of the SPA branch in a training step, and of the encoders"
+	@echo "make browser-test  install what it needs, then go through the listening test in a browser"
 	@echo "make export  after editing a notebook: write spa_lib from it, and clean it"
 
 setup: $(VENV)/.installed
@@ -23,6 +31,17 @@ train: setup
 	$(BIN)/papermill nbs/04_train.ipynb -p encoder ast
 	$(BIN)/spa_runs
 
+$(VENV)/.paper: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,paper]'
+	touch $@
+
+paper: $(VENV)/.paper
+	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER)
+
+paper-plan: $(VENV)/.paper
+	OMP_NUM_THREADS=1 $(BIN)/spa_plan --jobs $(JOBS) $(addprefix --,$(PAPER))
+	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER) --dry-run --quiet host reason rules
+
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests
@@ -31,6 +50,11 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/omap.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/step.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/encoders.py
+
+browser-test: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@for b in chromium chromium-browser google-chrome; do command -v $$b >/dev/null && exit 0; done; $(BIN)/playwright install --with-deps chromium
+	SPA_LIB_BROWSER_TEST=1 $(BIN)/python -m pytest -q -rs tests/test_listening_browser.py
 
 export: setup
 	$(BIN)/nbdev_export

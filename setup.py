@@ -24,9 +24,15 @@ setup(
     package_data={"spa_lib": ["assets/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={
+        "dev": [*cfg["dev_requirements"].split(), *cfg["listening_requirements"].split()],
+        "paper": cfg["paper_requirements"].split(),
+        "listening": cfg["listening_requirements"].split(),
+        "browser": cfg["browser_requirements"].split(),
+        "clip": cfg["clip_requirements"].split(),
+    },
     entry_points={
-        "console_scripts": ["spa_runs=spa_lib.runs:main"],
+        "console_scripts": ["spa_runs=spa_lib.runs:main", "spa_plan=spa_lib.plan:main"],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
         "papermill.io": ["spa_lib.defaults:=spa_lib.papermill:handler"],
     },

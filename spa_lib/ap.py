@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'as_array', 'checked_scores', 'checked_targets', 'ap_naive', 'count_reached', 'class_ap', 'columns',
-           'graded_average_precision', 'average_precision', 'mean_of_classes', 'mean_average_precision', 'class_auc',
-           'auc', 'd_prime']
+           'graded_average_precision', 'average_precision', 'mean_of_classes', 'mean_average_precision', 'random_ap',
+           'class_auc', 'auc', 'd_prime']
 
 # %% ../nbs/03_ap.ipynb #cell-2
 from collections.abc import Iterator
@@ -183,6 +183,16 @@ def mean_average_precision(
     return float(mean_of_classes(average_precision(targets, scores, clip_weights)))
 
 # %% ../nbs/03_ap.ipynb #cell-41
+def random_ap(
+    n: int, # clips, 2 or more
+    positives: float, # R, 1 to n; a mean over classes of equal n may be a fraction, since this is linear in R
+) -> float: # in (0, 1]
+    "Expected average precision of a random order. Raises ValueError where there is no such order."
+    if n < 2 or not 1 <= positives <= n: raise ValueError(f"needs two clips or more and one positive or more among them, got {n} clips and {positives} positives")
+    H = (1/np.arange(1, n + 1)).sum()
+    return float(((positives - 1)/(n - 1)*(n - H) + H)/n)
+
+# %% ../nbs/03_ap.ipynb #cell-45
 def class_auc(
     score: np.ndarray, # of one class [N]
     grade: np.ndarray, # 0 for a positive, anything else for a negative [N]
@@ -202,7 +212,7 @@ def class_auc(
             result[r:r + step, 0] = (w*wins).sum(1) / (w.sum(1)*below[:, -1])
     return result
 
-# %% ../nbs/03_ap.ipynb #cell-42
+# %% ../nbs/03_ap.ipynb #cell-46
 def auc(
     targets, # 0 or 1 [N, C]
     scores, # [N, C], finite

@@ -143,10 +143,13 @@ def _folds(dataset, paths, categories, fold, recording, eval_fold):
     return table
 
 # %% ../nbs/01_clips.ipynb #cell-21
-def _esc50(root, eval_fold=None):
+def _esc50(root, eval_fold=None, ten=False):
     rows = pd.read_csv(Path(root)/"meta"/"esc50.csv", dtype={"src_file": str})
+    if ten: rows = rows[rows.esc10.astype(bool)]
     paths = [str(Path(root)/"audio"/f) for f in rows.filename]
     return _folds("esc50", paths, rows.category.tolist(), rows.fold.tolist(), rows.src_file.tolist(), eval_fold)
+
+def _esc10(root, eval_fold=None): return _esc50(root, eval_fold, ten=True)
 
 def _urbansound8k(root, eval_fold=None):
     rows = pd.read_csv(Path(root)/"metadata"/"UrbanSound8K.csv", dtype={"fsID": str})
@@ -233,7 +236,7 @@ def _synth(root=None, **options):
     for o in options: one_of(o, inspect.signature(synth_clips).parameters, "option of synth")
     return synth_clips(root=root, **options)
 
-SOURCES = {"synth": _synth, "audioset": _audioset, "esc50": _esc50, "urbansound8k": _urbansound8k, "csv": _csv}
+SOURCES = {"synth": _synth, "audioset": _audioset, "esc50": _esc50, "esc10": _esc10, "urbansound8k": _urbansound8k, "csv": _csv}
 
 # %% ../nbs/01_clips.ipynb #cell-32
 def _unknown(label, ontology):
@@ -278,11 +281,11 @@ def _recordings(ids, pattern):
 
 # %% ../nbs/01_clips.ipynb #cell-37
 def read_clips(
-    source: str, # "synth", "audioset", "esc50", "urbansound8k" or "csv"
+    source: str, # "synth", "audioset", "esc50", "esc10" (its ten-class part), "urbansound8k" or "csv"
     root: str|Path|None = None, # the set's folder; for csv the file; None = in the cache
     ontology: Ontology|None = None, # its classes are the valid labels; None = AudioSet's 527
     on_problem: str = "refuse", # or "leave_out"
-    add_ancestors: bool|None = None, # add the evaluated ancestors of each label; None = for esc50, urbansound8k and csv
+    add_ancestors: bool|None = None, # add the evaluated ancestors of each label; None = for esc50, esc10, urbansound8k and csv
     recording_pattern: str|None = None, # regular expression, its groups name the recording in a clip id: `FREESOUND_IDS`
     download: bool = False, # fetch esc50 or urbansound8k where absent
     url: str|None = None, # another address of them
@@ -293,10 +296,11 @@ def read_clips(
     read = SOURCES[one_of(source, SOURCES, "clip source")]
     if source != "synth":
         for o in options: one_of(o, list(inspect.signature(read).parameters)[1:], f"option of {source}")
-    if source in ADDRESSES: root = _locate(source, root, download, url)
+    home = "esc50" if source == "esc10" else source
+    if home in ADDRESSES: root = _locate(home, root, download, url)
     elif root is None and source != "synth": raise ValueError(f"the source {source!r} needs root=")
     table = read(root, **options)
-    ancestors = source in ("esc50", "urbansound8k", "csv") if add_ancestors is None else add_ancestors
+    ancestors = home in ("esc50", "urbansound8k", "csv") if add_ancestors is None else add_ancestors
     table["mids"], problems = _resolve(table, Ontology.audioset() if ontology is None else ontology, ancestors)
     problems += table.attrs.pop("found", []) + _files(table)
     if recording_pattern: table["recording"] = _recordings(table.clip_id, recording_pattern)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['AUDIOSET', 'SCALES', 'CHOICES', 'AT_LEAST', 'LOCAL', 'SPA_FIELDS', 'ModelConfig', 'ClipsConfig', 'RecipeConfig',
-           'RunConfig', 'make_config', 'config_hash', 'run_name', 'runs_dir', 'Run', 'write_config', 'write_results',
-           'is_finished', 'read_run', 'find_runs', 'arm_of', 'runs_table', 'paired_runs', 'paired_table', 'main']
+           'RunConfig', 'make_config', 'arm_of', 'arm_values', 'config_hash', 'encoder_of', 'run_name', 'runs_dir',
+           'Run', 'write_config', 'write_results', 'is_finished', 'read_run', 'find_runs', 'runs_table', 'paired_runs',
+           'paired_table', 'main']
 
 # %% ../nbs/04_runs.ipynb #cell-2
 import hashlib, json, typing
@@ -28,6 +29,8 @@ class ModelConfig:
     dim: int = 512                    # D of the joint space
     method: str = "concat"            # label description (section 3.1)
     text_model: str = "minilm"        # f_t
+    text_branch: str = "trained"      # where E_t comes from and what pulls, see spa_lib.model.BRANCHES; "trained" is the paper's
+    freeze: bool = False              # keep the encoder as it is: X_hat of every clip's centre is computed once, the heads are trained
     alpha: float = 0.1                # weight of L_SPA (Eq. 5); 0 trains without SPA
 
 # %% ../nbs/04_runs.ipynb #cell-6
@@ -99,7 +102,9 @@ SCALES = {
 }
 
 # %% ../nbs/04_runs.ipynb #cell-11
-CHOICES = {"head": ("spa", "official"), "source": ("synth", "audioset", "esc50", "urbansound8k", "csv"), "pad": ("zero", "repeat"), "on_problem": ("refuse", "leave_out"),
+CHOICES = {"head": ("spa", "official"), "source": ("synth", "audioset", "esc50", "esc10", "urbansound8k", "csv"),
+           "text_branch": ("trained", "centred", "whitened", "detached", "contrastive", "contrastive-batch", "sigmoid", "decorrelated"),
+           "pad": ("zero", "repeat"), "on_problem": ("refuse", "leave_out"),
            "method": ("direct", "prompt", "desc", "concat"), "precision": ("float32", "bfloat16"), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampler": SAMPLERS}
 AT_LEAST = dict(dim=1, alpha=0, clip_seconds=0.1, epochs=0, batch_size=1, learning_rate=0, head_learning_rate=0, weight_decay=0, beta1=0, beta2=0,
                 warmup_steps=0, halve_from=0, halve_every=1, warmup_epochs=0, decay_from=0, decay_to=0, holdout=0, mixup_rate=0, mixup_beta=1e-3, seed=0, eval_every=0, bootstrap=0, n_train=0, n_eval=0, epoch_clips=0, clip_gradient=0, eval_fold=0, workers=0)
@@ -134,10 +139,29 @@ def make_config(
         raise ValueError("balanced sampling draws without replacement: set epoch_clips to fewer than all clips, or balanced=False")
     if cfg.source == "synth" and not (cfg.n_train and cfg.n_eval):
         raise ValueError("the source 'synth' makes as many clips as it is asked for: set n_train and n_eval, or choose another source")
+    if cfg.freeze and (cfg.mixup_rate or cfg.augment): raise ValueError("freeze computes X_hat of each clip once: set mixup_rate=0 and augment=False")
     if cfg.head == "official" and cfg.epochs: cfg = replace(cfg, epochs=0)
     return cfg
 
-# %% ../nbs/04_runs.ipynb #cell-17
+# %% ../nbs/04_runs.ipynb #d2714643
+def arm_of(
+    cfg: RunConfig,
+) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
+    "Which column of a table a run belongs to: the description method, and the text branch where it is not the paper's."
+    if cfg.head == "official" or cfg.alpha == 0: return "untouched" if cfg.head == "official" else "without"
+    text = "random" if cfg.text_model == "random" else cfg.method
+    return text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
+
+def arm_values(
+    arm: str, # as `arm_of` calls it; not "untouched"
+) -> dict: # fields of RunConfig
+    "What an arm means, the other way round. ValueError names the nearest valid arm."
+    if arm == "without": return dict(alpha=0.0)
+    text, dash, branch = arm.partition("-")
+    one_of(text, ("without", *CHOICES["method"], "random"), "arm")
+    return (dict(text_model=text) if text == "random" else dict(method=text)) | (dict(text_branch=branch) if dash else {})
+
+# %% ../nbs/04_runs.ipynb #c8db58f1
 def config_hash(
     cfg: RunConfig,
 ) -> str: # 10 hexadecimal digits
@@ -147,12 +171,17 @@ def config_hash(
     if cfg.checkpoint: values["checkpoint"] = Path(cfg.checkpoint).name
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
+def encoder_of(
+    cfg: RunConfig,
+) -> str: # "ast tiny", "mn base frozen"
+    "Which row of a table a run belongs to."
+    return f"{cfg.encoder} {cfg.size}{' frozen' if cfg.freeze else ''}"
+
 def run_name(
     cfg: RunConfig,
 ) -> str: # "ast-tiny-synth-concat-seed0-0123456789"
     "The folder name of a run: what a reader looks for, then the hash."
-    arm = "untouched" if cfg.head == "official" else "without" if cfg.alpha == 0 else cfg.method
-    return f"{cfg.encoder}-{cfg.size}-{cfg.source}-{arm}-seed{cfg.seed}-{config_hash(cfg)}"
+    return f"{encoder_of(cfg).replace(' ', '-')}-{cfg.source}-{arm_of(cfg)}-seed{cfg.seed}-{config_hash(cfg)}"
 
 def runs_dir() -> Path: # runs/ of the checkout, or of the working folder
     "Where run folders go unless said otherwise."
@@ -227,22 +256,16 @@ def find_runs(
     found = (p.parent for p in sorted(Path(folder or runs_dir()).glob("*/metrics.json")))
     return [r for r in map(read_run, found) if all(getattr(r.config, k) == v for k, v in where.items())]
 
-def arm_of(
-    cfg: RunConfig,
-) -> str: # "untouched", "without", or the description method
-    "Which column of the paper's tables a run belongs to."
-    return "untouched" if cfg.head == "official" else "without" if cfg.alpha == 0 else cfg.method
-
 def runs_table(
     runs: list[Run],
 ) -> pd.DataFrame: # one row a run; mAP and OmAP in [0, 1]
     "What was run and what came out, one row a run."
-    rows = [dict(encoder=f"{r.config.encoder} {r.config.size}", source=r.config.source, arm=arm_of(r.config), alpha=r.config.alpha, seed=r.config.seed,
+    rows = [dict(encoder=encoder_of(r.config), source=r.config.source, arm=arm_of(r.config), alpha=r.config.alpha, seed=r.config.seed,
                  mAP=r.metrics["mAP"]["value"], OmAP=r.metrics["OmAP"]["value"], run=r.folder.name) for r in runs]
     return pd.DataFrame(rows, columns=["encoder", "source", "arm", "alpha", "seed", "mAP", "OmAP", "run"])
 
 # %% ../nbs/04_runs.ipynb #cell-29
-SPA_FIELDS = ("alpha", "method", "text_model") # what may differ between the two arms of a comparison
+SPA_FIELDS = ("alpha", "method", "text_model", "text_branch") # what may differ between the two arms of a comparison
 
 def _experiment(cfg: RunConfig) -> str:
     "What two runs must share to be compared: everything but the SPA fields, the seed, and where it ran."
@@ -259,7 +282,7 @@ def paired_runs(
         if arm_of(r.config) in ("untouched", "without") or other is None: continue
         if list(other.mids) != list(r.mids) or other.metrics["clips_hash"] != r.metrics["clips_hash"]:
             raise ValueError(f"{r.folder.name} and {other.folder.name} were not scored on the same clips and classes")
-        pairs.setdefault((_experiment(r.config), r.config.method, r.config.text_model, r.config.alpha), []).append((other, r))
+        pairs.setdefault((_experiment(r.config), *(getattr(r.config, f) for f in SPA_FIELDS)), []).append((other, r))
     return list(pairs.values())
 
 # %% ../nbs/04_runs.ipynb #cell-30
@@ -273,7 +296,7 @@ def paired_table(
         for metric in ("mAP", "OmAP"):
             a, b = (np.array([p[i].metrics[metric]["value"] for p in pairs]) for i in (0, 1))
             gap = paired_interval(a, b) if len(pairs) > 1 else Interval(float((b - a)[0]), np.nan, np.nan)
-            rows.append(dict(encoder=f"{cfg.encoder} {cfg.size}", source=cfg.source, method=cfg.method, alpha=cfg.alpha, seeds=len(pairs), metric=metric,
+            rows.append(dict(encoder=encoder_of(cfg), source=cfg.source, method=arm_of(cfg), alpha=cfg.alpha, seeds=len(pairs), metric=metric,
                              without=a.mean(), with_spa=b.mean(), difference=gap.value, low=gap.low, high=gap.high))
     return pd.DataFrame(rows)
 

@@ -199,17 +199,23 @@ def _shipped_rows(ontology: Ontology, method: str, descriptions=None):
     if checked and (_text_ids(ontology.descriptions(method, descriptions)) != table["text_ids"][k, at]).any(): return None
     return table["features"][k, at].astype(np.float32)
 
-# %% ../nbs/02_text.ipynb #cell-43
+# %% ../nbs/02_text.ipynb #cell-44
+def _random_rows(texts: Sequence[str]) -> np.ndarray:
+    "Standard normal vectors, float32 [C, 384], each seeded by its text."
+    return np.stack([np.random.default_rng(int(i)).standard_normal(384) for i in _text_ids(texts)]).astype(np.float32)
+
+# %% ../nbs/02_text.ipynb #cell-45
 def label_features(
     ontology: Ontology, # its C classes are described
     method: str = "concat", # "direct", "prompt", "desc" or "concat"
-    model: str|Path = "minilm", # as in `text_features`
+    model: str|Path = "minilm", # as in `text_features`; or "random", a control: vectors that mean nothing
     pooling: str|None = None, # as in `text_features`
     descriptions: Mapping[str, str]|str|Path|None = None, # for "desc", as in `Ontology.describe`
     **options, # further arguments of `text_features`
 ) -> np.ndarray: # T_hat, float32 [C, V], in the order of the ontology's classes
     "Features of the classes' descriptions (paper 3.1 and Eq. 1): shipped for MiniLM on AudioSet's classes, computed else."
     one_of(method, METHODS, "description method")
+    if str(model) == "random": return _random_rows(ontology.descriptions(method, descriptions))
     if str(model) == "minilm" and one_of(pooling or "mean", POOLINGS, "pooling") == "mean" and not options.get("max_tokens"):
         if (features := _shipped_rows(ontology, method, descriptions)) is not None: return features
     return text_features(ontology.descriptions(method, descriptions), model, pooling, **options)

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = sorted(p for p in (ROOT / "spa_lib").rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
-ORDER = ["basics", "ontology", "clips", "data", "sounds", "synth", "encoders", "text", "losses", "ap", "metrics", "model", "recipe", "runs", "train", "papermill"]
+ORDER = ["basics", "ontology", "clips", "data", "sounds", "synth", "encoders", "text", "losses", "ap", "metrics", "gauges", "model", "recipe", "runs", "frozen", "train", "plan", "report", "confusion", "study", "listening", "listening_answers", "listening_scores", "listening_ui", "semanticac", "papermill"]
 
 
 def name_of(path):
@@ -124,7 +124,7 @@ def test_top_level_is_the_given_one():
     if listed.returncode:
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
-    assert {t for t in top if not t.startswith(".")} <= {"nbs", "spa_lib", "settings.ini", "setup.py", "README.md", "figures", "tests", "Makefile", "LICENSE"}
+    assert {t for t in top if not t.startswith(".")} <= {"nbs", "spa_lib", "settings.ini", "setup.py", "README.md", "figures", "tests", "Makefile", "LICENSE", "workflow"}
 
 
 def test_readme_and_index_give_the_same_commands():

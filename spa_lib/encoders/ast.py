@@ -7,6 +7,7 @@ __all__ = ['HUGGING_FACE', 'ast_frames', 'resize_positions', 'grid_of', 'DeiT', 
 
 # %% ../../nbs/encoders/ast.ipynb #cell-2
 import math, re
+from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,7 +115,7 @@ class AST(_ASTSteps):
         self.front_end = paper_front_end(frames) if paper else KaldiMel(-4.2677393, 2*4.5689974, frames)
         self.v = DeiT(dim, depth, stride, patch_grid(128, frames, stride))
         self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, self.n_classes))
-        self.apply(init_vit)
+        self.apply(partial(init_vit, narrower=self.SIZES["base"]["dim"]/dim))
 
 # %% ../../nbs/encoders/ast.ipynb #cell-26
 def _options_of(cls, state: dict) -> dict:

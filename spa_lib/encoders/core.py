@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'CHECKPOINTS', 'Encoder', 'checked_wave', 'encoder_names', 'encoder_class', 'Released', 'find_checkpoint',
-           'CheckpointError', 'read_checkpoint', 'likely_cause', 'load_official', 'create_encoder']
+           'CheckpointError', 'read_checkpoint', 'likely_cause', 'load_official', 'quick_norms', 'create_encoder']
 
 # %% ../../nbs/02_encoders.ipynb #cell-2
 import importlib, inspect, pickle, re
@@ -283,7 +283,14 @@ def _fit(self, state: dict) -> dict:
 
 Encoder.convert, Encoder.options_of, Encoder.fit = classmethod(_convert), classmethod(_options_of), _fit
 
-# %% ../../nbs/02_encoders.ipynb #cell-36
+# %% ../../nbs/02_encoders.ipynb #cell-37
+def quick_norms(encoder: nn.Module) -> nn.Module: # the same
+    "Batch norm with a momentum of 0.1 at least: the running statistics follow within ten steps."
+    for m in encoder.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.momentum = max(m.momentum, 0.1)
+    return encoder
+
+# %% ../../nbs/02_encoders.ipynb #cell-38
 def create_encoder(
     name: str, # one of encoder_names()
     size: str = "base", # "base", "tiny", or another size of that encoder
@@ -294,7 +301,9 @@ def create_encoder(
     cls = encoder_class(name)
     base = cls.SIZES[one_of(size, cls.SIZES, f"size of {name}")]
     for option in options: one_of(option, [p for p in inspect.signature(cls).parameters if p != "size"], f"option of {name}")
-    if checkpoint is None: return cls(size=size, **{**base, **options}).eval()
+    if checkpoint is None:
+        fresh = cls(size=size, **{**base, **options})
+        return (quick_norms(fresh) if size == "tiny" else fresh).eval()
     path, told = find_checkpoint(name, checkpoint)
     state = cls.convert(read_checkpoint(path))
     shapes = cls.options_of(state) if size == "base" and ENCODERS[name][2] in state else {}

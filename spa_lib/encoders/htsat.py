@@ -215,7 +215,7 @@ class HTSAT(_HTSATSteps):
             self.layers.append(Stage(dim*2**i, h, rows >> i, columns >> i, [drops.pop(0) for _ in range(depth)], i == 3))
         self.norm = nn.LayerNorm(8*dim)
         self.tscam_conv = nn.Conv2d(8*dim, self.n_classes, (8//self.pieces, 3), padding=(0, 1))
-        self.layers.apply(lambda m: init_vit(m) if getattr(m, "bias", None) is not None else None)
+        self.layers.apply(lambda m: init_vit(m, self.SIZES["base"]["dim"]/dim) if getattr(m, "bias", None) is not None else None)
 
 # %% ../../nbs/encoders/htsat.ipynb #cell-37
 def _convert(cls, state: dict) -> dict:

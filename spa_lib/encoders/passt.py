@@ -6,6 +6,7 @@
 __all__ = ['time_positions', 'PaSST', 'scaled_patchout']
 
 # %% ../../nbs/encoders/passt.ipynb #cell-2
+from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class PaSST(_PaSSTSteps):
         self.blocks = nn.Sequential(*(Block(dim, heads_of(dim)) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, self.n_classes))
-        self.apply(init_vit)
+        self.apply(partial(init_vit, narrower=self.SIZES["base"]["dim"]/dim))
 
 # %% ../../nbs/encoders/passt.ipynb #cell-13
 def scaled_patchout(

@@ -106,9 +106,9 @@ def depth_of(
     "How many blocks a checkpoint has."
     return 1 + max((int(k[len(prefix):].split(".")[0]) for k in state if k.startswith(prefix)), default=-1)
 
-# %% ../../nbs/encoders/vit.ipynb #cell-21
-def init_vit(module: nn.Module):
-    "DeiT's start, for `module.apply`: linear weights normal with deviation 0.02, cut at two units; biases zero."
+# %% ../../nbs/encoders/vit.ipynb #cell-22
+def init_vit(module: nn.Module, narrower: float = 1.0): # released width over this width
+    "DeiT's start, for `module.apply`: linear weights normal with deviation 0.02 sqrt(narrower); biases zero."
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=0.02*narrower**0.5)
         nn.init.zeros_(module.bias)

@@ -1,0 +1,1 @@
+"""SemanticAC, the second paper: audio classification by aligning clips with the text of their labels."""
