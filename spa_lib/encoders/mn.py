@@ -126,7 +126,7 @@ class MN(_MNSteps):
         self.front_end = PasstMel(n_mels, hop, jitter=bool(augment and augment.jitter))
         self.features, wide = features, rounded(1280*width)
         self.classifier = nn.Sequential(nn.Identity(), nn.Identity(), nn.Linear(channels, wide), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(wide, self.n_classes))
-        self.apply(init_mn).to(memory_format=torch.channels_last) # 1.7 times as fast a training step as with channels first
+        self.apply(init_mn)
 
 # %% ../../nbs/encoders/mn.ipynb #cell-19
 def init_mn(module: nn.Module):

@@ -84,7 +84,7 @@ class Cnn14(_Cnn14Steps):
         channels = (1, *(width*2**i for i in range(6)))
         for i in range(6): setattr(self, f"conv_block{i + 1}", ConvBlock(channels[i], channels[i + 1]))
         self.fc1, self.fc_audioset = nn.Linear(32*width, 32*width), nn.Linear(32*width, self.n_classes)
-        self.apply(init_cnn).to(memory_format=torch.channels_last) # a tiny one's training step is 1.3 times as fast
+        self.apply(init_cnn)
 
 # %% ../../nbs/encoders/panns.ipynb #cell-12
 def init_cnn(module: nn.Module):
