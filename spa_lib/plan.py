@@ -110,6 +110,10 @@ def count_clips(
 # %% ../nbs/04_plan.ipynb #cell-24
 SAME_STEP = ("encoder", "size", "clip_seconds", "batch_size", "precision", "augment") # what the time of a step hangs on
 
+def _same_step(cfg: RunConfig) -> dict:
+    "The values of SAME_STEP, and the checkpoint's file name: its file may hold another width."
+    return {k: getattr(cfg, k) for k in SAME_STEP} | dict(checkpoint=Path(cfg.checkpoint).name if cfg.checkpoint else None)
+
 def finished_runs(folder: str|Path) -> list[tuple[RunConfig, dict]]:
     "Configuration and metrics of all finished runs in a folder, without their scores."
     found = []
@@ -124,7 +128,7 @@ def seconds_from_runs(
     done: list[tuple[RunConfig, dict]], # as `finished_runs` returns them
 ) -> tuple[float, str]|None: # seconds a step, and from how many runs
     "Median time of a training step in finished runs like `cfg`; None where there is none."
-    alike = [(c, m) for c, m in done if c.epochs and all(getattr(c, k) == getattr(cfg, k) for k in SAME_STEP)]
+    alike = [(c, m) for c, m in done if c.epochs and _same_step(c) == _same_step(cfg)]
     if not alike: return None
     return float(np.median([m["train_seconds"]/(c.epochs*steps_per_epoch(c, m["n_train"])) for c, m in alike])), f"{len(alike)} finished run{'s'*(len(alike) > 1)}"
 
@@ -132,7 +136,8 @@ def seconds_from_runs(
 def time_steps(cfg: RunConfig, clips: int, steps: int = 2) -> float: # seconds a step
     "Best time of a training step on `clips` clips of noise, after one to warm up."
     ontology = Ontology.audioset()
-    cfg = replace(cfg, checkpoint=None, text_model="minilm", batch_size=clips) # weights and texts cost the same whatever they hold
+    present = cfg.checkpoint and Path(cfg.checkpoint).is_file() # else the size's own shape stands for it
+    cfg = replace(cfg, checkpoint=cfg.checkpoint if present else None, text_model="minilm", batch_size=clips) # texts cost the same whatever they hold
     encoder = make_encoder(cfg)
     t = Training(cfg, make_model(cfg, encoder, ontology), Data(ontology, None, None, []), Path("."), progress=False)
     rng, times = np.random.default_rng(0), []
@@ -158,7 +163,7 @@ def seconds_measured(
     device: str|None = None, # look up what was measured on this one instead, as `device_in_words` calls it
 ) -> tuple[float, str]: # seconds a step, and how it was found
     "Time a training step of `cfg` on this machine, once."
-    cache, key = Path(cache), " ".join([*(f"{k}={getattr(cfg, k)}" for k in SAME_STEP), device or device_in_words(cfg)])
+    cache, key = Path(cache), " ".join([*(f"{k}={v}" for k, v in _same_step(cfg).items()), device or device_in_words(cfg)])
     known = json.loads(cache.read_text()) if cache.exists() else {}
     if device and key not in known: raise ValueError(f"{cache} has no time for {key}. Measure it: call spa_plan once on a machine with that device, and keep the file")
     if key not in known:
