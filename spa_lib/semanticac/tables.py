@@ -44,6 +44,7 @@ def artefact_table(
         parts[listener(max((r.config for r in found), key=lambda c: c.freeze))] = accuracy_table(found, arm, base)
     return pd.concat(parts, names=["encoder", "arm"]), runs
 
+# %% ../../nbs/semanticac/tables.ipynb #x1779
 SETS = {"esc10": ("ESC-10", 400), "esc50": ("ESC-50", 2000), "urbansound8k": ("UrbanSound8K", 8732)} # what a set is called, and how many clips it has
 
 def clips_in_words(run: Run) -> str: # "ESC-10", "part of UrbanSound8K", "synthetic clips"
