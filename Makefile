@@ -5,10 +5,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# of make paper: the plan, the folder of its clips, the folder of its checkpoints, runs at a time
+# of make paper: the plan, the folders of its clips, the folder of its checkpoints, runs at a time
 SCALE ?= demo
 JOBS  ?= 2
 PAPER  = scale=$(SCALE) $(if $(ROOT),root=$(ROOT)) $(if $(CHECKPOINTS),checkpoints=$(CHECKPOINTS))
+SETS   = $(if $(ESC50),esc50=$(ESC50)) $(if $(URBANSOUND8K),urbansound8k=$(URBANSOUND8K))
 
 .PHONY: help setup train paper paper-plan test bench export
 
@@ -36,11 +37,11 @@ $(VENV)/.paper: $(VENV)/.installed
 	touch $@
 
 paper: $(VENV)/.paper
-	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER)
+	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER) $(SETS)
 
 paper-plan: $(VENV)/.paper
 	OMP_NUM_THREADS=1 $(BIN)/spa_plan --jobs $(JOBS) $(addprefix --,$(PAPER))
-	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER) --dry-run --quiet host reason rules
+	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER) $(SETS) --dry-run --quiet host reason rules
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2

@@ -30,7 +30,7 @@ class PlannedRun:
     parameters: dict # of nbs/04_train.ipynb, which runs it
     groups: tuple    # of the plan that it belongs to
 
-PLAN_KEYS, GROUP_KEYS = ("data", "figures", "parameters", "encoders", "groups"), ("arms", "encoders", "alphas", "seeds")
+PLAN_KEYS, GROUP_KEYS = ("data", "figures", "parameters", "encoders", "groups", "semanticac"), ("arms", "encoders", "alphas", "seeds")
 
 def checkpoint_path(name: str|None, folder: str|Path|None = None) -> str|None: # a path, or a name that is downloaded
     "A checkpoint's file in `folder` where one is given: under the plan's name, or as it was released."
@@ -59,7 +59,7 @@ def plan_runs(
     "All runs of a plan, each once. ValueError names the key that is wrong, and the nearest valid one."
     for key in plan: one_of(key, PLAN_KEYS, "key of a plan")
     runs = {}
-    for name, group in plan["groups"].items():
+    for name, group in plan.get("groups", {}).items():
         for values in group_values(plan, group):
             values = {k: v for k, v in (values | dict(checkpoint=checkpoint_path(values.get("checkpoint"), checkpoints))).items() if v is not None}
             if root and make_config(**values).source != "synth": values["root"] = str(root)
@@ -235,7 +235,10 @@ def main(
     given = parser.parse_args(argv)
     settings = yaml.safe_load(Path(given.config).read_text())
     scale, root, checkpoints = ((getattr(given, k) or settings.get(k)) for k in ("scale", "root", "checkpoints"))
-    runs = plan_runs(settings["plans"][one_of(scale, settings["plans"], "scale")], root, checkpoints)
+    plan = settings["plans"][one_of(scale, settings["plans"], "scale")]
+    if "semanticac" in plan: print("Not counted: the runs of the second paper, nbs/semanticac; Snakemake's dry run lists them\n")
+    runs = plan_runs(plan, root, checkpoints)
+    if not runs: return
     kept = runs_dir()/"paper"
     table = estimate(runs, notebooks=kept/scale/"train", cache=kept/"step_seconds.json", device=given.device)
     print(report(table, given.jobs, given.device or device_in_words(next(iter(runs.values())).config)))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['AUDIOSET', 'SCALES', 'CHOICES', 'AT_LEAST', 'LOCAL', 'SPA_FIELDS', 'ModelConfig', 'ClipsConfig', 'RecipeConfig',
-           'RunConfig', 'make_config', 'arm_of', 'arm_values', 'config_hash', 'encoder_of', 'run_name', 'runs_dir',
-           'Run', 'write_config', 'write_results', 'is_finished', 'read_run', 'find_runs', 'runs_table', 'paired_runs',
-           'paired_table', 'main']
+           'RunConfig', 'checked_config', 'make_config', 'arm_of', 'arm_values', 'config_hash', 'encoder_of',
+           'run_name', 'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_run', 'find_runs',
+           'runs_table', 'paired_runs', 'paired_table', 'main']
 
 # %% ../nbs/04_runs.ipynb #cell-2
 import hashlib, json, typing
@@ -108,7 +108,7 @@ CHOICES = {"head": ("spa", "official"), "source": ("synth", "audioset", "esc50",
            "method": ("direct", "prompt", "desc", "concat"), "precision": ("float32", "bfloat16"), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampler": SAMPLERS}
 AT_LEAST = dict(dim=1, alpha=0, clip_seconds=0.1, epochs=0, batch_size=1, learning_rate=0, head_learning_rate=0, weight_decay=0, beta1=0, beta2=0,
                 warmup_steps=0, halve_from=0, halve_every=1, warmup_epochs=0, decay_from=0, decay_to=0, holdout=0, mixup_rate=0, mixup_beta=1e-3, seed=0, eval_every=0, bootstrap=0, n_train=0, n_eval=0, epoch_clips=0, clip_gradient=0, eval_fold=0, workers=0)
-LOCAL = ("root", "device", "workers", "cache") # where and how, not what: no part of an experiment's identity
+LOCAL = ("root", "device", "workers", "cache", "download") # where and how, not what: no part of an experiment's identity
 
 def _typed(name: str, value, kind):
     "`value` as `kind` (an annotation such as `int|None`); TypeError that names the field otherwise."
@@ -117,21 +117,31 @@ def _typed(name: str, value, kind):
         raise TypeError(f"{name} must be {' or '.join(getattr(k, '__name__', 'None') for k in kinds)}, got {value!r}")
     return float(value) if float in kinds and isinstance(value, int) else value
 
+def checked_config(
+    kind: type, # dataclass of all parameters: RunConfig, or that of another wing
+    values: dict, # some of its fields
+    choices: dict, # field -> what it may be
+    at_least: dict, # field -> the least that it may be
+): # a `kind`
+    "A configuration whose types and values are allowed. ValueError or TypeError names the field, and the nearest valid name."
+    kinds = {f.name: f.type for f in fields(kind)}
+    cfg = kind(**{one_of(k, kinds, "run parameter"): _typed(k, v, kinds[k]) for k, v in values.items()})
+    for name, options in choices.items(): one_of(getattr(cfg, name), options, name)
+    for name, least in at_least.items():
+        if getattr(cfg, name) < least: raise ValueError(f"{name} must be at least {least}, got {getattr(cfg, name)}")
+    return cfg
+
 # %% ../nbs/04_runs.ipynb #cell-12
 def make_config(
     scale: str = "demo", # which set of values to start from, see SCALES
     **values, # fields of RunConfig; None keeps the scale's value
 ) -> RunConfig:
     "A checked RunConfig. ValueError or TypeError names the field, and the nearest valid name."
-    kinds = {f.name: f.type for f in fields(RunConfig)}
-    given = {one_of(k, kinds, "run parameter"): v for k, v in values.items() if v is not None}
+    given = {k: v for k, v in values.items() if v is not None}
     start = SCALES[one_of(scale, SCALES, "scale")]
     if scale == "published": start = start | run_values(given.get("encoder", RunConfig.encoder))
     if (start | given).get("source", "synth") != "synth": start = dict(n_train=0, n_eval=0) | start # only synth has to be told how many
-    cfg = RunConfig(**{k: _typed(k, v, kinds[k]) for k, v in (start | given).items()})
-    for name, options in CHOICES.items(): one_of(getattr(cfg, name), options, name)
-    for name, least in AT_LEAST.items():
-        if getattr(cfg, name) < least: raise ValueError(f"{name} must be at least {least}, got {getattr(cfg, name)}")
+    cfg = checked_config(RunConfig, start | given, CHOICES, AT_LEAST)
     if not 0 <= cfg.holdout < 1: raise ValueError(f"holdout is a share of the training recordings, 0 <= holdout < 1; got {cfg.holdout}")
     if max(cfg.beta1, cfg.beta2) >= 1: raise ValueError(f"beta1 and beta2 must be less than 1, got {cfg.beta1} and {cfg.beta2}")
     if cfg.sampler != RunConfig.sampler and not cfg.balanced: raise ValueError(f"sampler = {cfg.sampler!r} is a kind of balanced sampling: set balanced=True too")
@@ -163,12 +173,12 @@ def arm_values(
 
 # %% ../nbs/04_runs.ipynb #c8db58f1
 def config_hash(
-    cfg: RunConfig,
+    cfg: RunConfig, # or the configuration of another wing
 ) -> str: # 10 hexadecimal digits
     "Identity of an experiment: SHA-256 of the values that differ from the defaults, without the `LOCAL` fields."
-    plain = RunConfig()
+    plain = type(cfg)()
     values = {k: v for k, v in asdict(cfg).items() if k not in LOCAL and v != getattr(plain, k)}
-    if cfg.checkpoint: values["checkpoint"] = Path(cfg.checkpoint).name
+    if cfg.checkpoint: values["checkpoint"] = getattr(cfg, "released", {}).get(cfg.checkpoint, Path(cfg.checkpoint).name)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 def encoder_of(
@@ -229,14 +239,15 @@ def is_finished(folder: str|Path) -> bool:
 # %% ../nbs/04_runs.ipynb #cell-22
 def read_run(
     folder: str|Path, # a run folder
+    kind: type = RunConfig, # of its configuration
 ) -> Run:
     "Read a finished run. Refuses, by name, one that is unfinished or whose parts do not belong together."
     folder = Path(folder)
     if not is_finished(folder): raise FileNotFoundError(f"{folder} holds no finished run (no metrics.json)")
     values = json.loads((folder/"config.json").read_text())
     said = values.pop("config_hash")
-    for key in values: one_of(key, [f.name for f in fields(RunConfig)], f"run parameter in {folder.name}")
-    cfg = RunConfig(**values)
+    for key in values: one_of(key, [f.name for f in fields(kind)], f"run parameter in {folder.name}")
+    cfg = kind(**values)
     metrics = json.loads((folder/"metrics.json").read_text())
     if not said == metrics["config_hash"] == config_hash(cfg):
         raise ValueError(f"{folder.name}: config.json (hash {config_hash(cfg)}) is not the configuration that the results were made with ({metrics['config_hash']})")
@@ -249,12 +260,13 @@ def read_run(
 # %% ../nbs/04_runs.ipynb #cell-27
 def find_runs(
     folder: str|Path|None = None, # the folder of run folders; None = runs_dir()
+    kind: type = RunConfig, # of their configurations
     **where, # only runs whose configuration has these values
 ) -> list[Run]: # sorted by name
     "All finished runs in a folder that match. A damaged one raises, by name."
-    for key in where: one_of(key, [f.name for f in fields(RunConfig)], "run parameter")
+    for key in where: one_of(key, [f.name for f in fields(kind)], "run parameter")
     found = (p.parent for p in sorted(Path(folder or runs_dir()).glob("*/metrics.json")))
-    return [r for r in map(read_run, found) if all(getattr(r.config, k) == v for k, v in where.items())]
+    return [r for r in (read_run(p, kind) for p in found) if all(getattr(r.config, k) == v for k, v in where.items())]
 
 def runs_table(
     runs: list[Run],

