@@ -50,3 +50,15 @@ def test_the_largest_batch_is_found_by_doubling(bench, monkeypatch):
     assert bench.largest_batch(step(10**6), args) == 256
     with pytest.raises(torch.OutOfMemoryError, match="not even 8"): bench.largest_batch(step(4), args)
     assert bench.largest_batch(step(4), SimpleNamespace(batch=96, device=args.device)) == 96
+
+
+def test_the_planned_cost_reads_what_was_measured(root, tmp_path):
+    papermill = pytest.importorskip("papermill")
+    rows = [dict(encoder=e, copied=c, device="NVIDIA H200", torch="2.11", date="2026-01-01", size="base", seconds=10.0) for e, c in
+            (("psla", 2000), ("panns", 1000), ("ast", 300), ("transformers 5.17", 90), ("passt", 300), ("passt + patchout", 500), ("htsat", 1500), ("OmAP", None))]
+    pd.DataFrame(rows).to_csv(tmp_path / "device.csv", index=False)
+    notebook = papermill.execute_notebook(root / "nbs" / "guides" / "cost.ipynb", None, parameters=dict(measured=str(tmp_path / "device.csv")), progress_bar=False, cwd=tmp_path)
+    text = "".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+    assert "measured on NVIDIA H200" in text and "ASSUMED" not in text
+    hours = next(line for line in text.splitlines() if line.startswith("passt"))
+    assert hours.split()[2:5] == ["500", "13", "7"] # clips/s with patchout; 13 million clips; 7.2 hours
