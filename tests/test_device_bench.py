@@ -57,7 +57,7 @@ def test_the_planned_cost_reads_what_was_measured(root, tmp_path):
     rows = [dict(encoder=e, copied=c, device="NVIDIA H200", torch="2.11", date="2026-01-01", size="base", seconds=10.0) for e, c in
             (("psla", 2000), ("panns", 1000), ("ast", 300), ("transformers 5.17", 90), ("passt", 300), ("passt + patchout", 500), ("htsat", 1500), ("OmAP", None))]
     pd.DataFrame(rows).to_csv(tmp_path / "device.csv", index=False)
-    notebook = papermill.execute_notebook(root / "nbs" / "guides" / "cost.ipynb", None, parameters=dict(measured=str(tmp_path / "device.csv")), progress_bar=False, cwd=tmp_path)
+    notebook = papermill.execute_notebook(root / "nbs" / "guides" / "cost.ipynb", None, parameters=dict(measured=str(tmp_path / "device.csv")), progress_bar=False, cwd=root)
     text = "".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
     assert "measured on NVIDIA H200" in text and "ASSUMED" not in text
     hours = next(line for line in text.splitlines() if line.startswith("passt"))
