@@ -40,16 +40,18 @@ def test_the_largest_batch_is_found_by_doubling(bench, monkeypatch):
     tried, args = [], SimpleNamespace(batch=0, device=SimpleNamespace(type="cuda"))
     monkeypatch.setattr(bench, "wait", lambda device: None)
 
-    def step(limit):
+    def step(limit, error=torch.OutOfMemoryError("full")):
         def run(clips):
             tried.append(clips)
-            if clips > limit: raise torch.OutOfMemoryError("full")
+            if clips > limit: raise error
         return run
 
-    assert bench.largest_batch(step(70), args) == 64 and tried == [8, 16, 32, 64, 128]
-    assert bench.largest_batch(step(10**6), args) == 256
-    with pytest.raises(torch.OutOfMemoryError, match="not even 8"): bench.largest_batch(step(4), args)
-    assert bench.largest_batch(step(4), SimpleNamespace(batch=96, device=args.device)) == 96
+    assert bench.largest_batch(step(70), args) == (64, {}) and tried == [8, 16, 32, 64, 128]
+    assert bench.largest_batch(step(10**6), args) == (256, {})
+    assert bench.largest_batch(step(9, RuntimeError("CUDNN_STATUS_ALLOC_FAILED")), args) == (8, {})
+    assert bench.largest_batch(step(9, RuntimeError("too many numbers")), args) == (8, dict(error="batch 16: RuntimeError: too many numbers"))
+    with pytest.raises(torch.OutOfMemoryError, match="full"): bench.largest_batch(step(4), args)
+    assert bench.largest_batch(step(4), SimpleNamespace(batch=96, device=args.device)) == (96, {})
 
 
 def test_the_planned_cost_reads_what_was_measured(root, tmp_path):

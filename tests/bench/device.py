@@ -77,19 +77,26 @@ def free():
 
 
 def largest_batch(step, args):
-    """The given batch, or the largest that fits, doubling; `step` takes the number of clips."""
-    if args.batch or args.device.type != "cuda": return args.batch or 4
-    fits, batch = 0, 8
+    """The given batch, or the largest that fits, doubling, and what else than memory stopped it; `step` takes the number of clips."""
+    if args.batch or args.device.type != "cuda": return args.batch or 4, {}
+    fits, batch, fault = 0, 8, {}
     while batch <= 256:
         try:
             step(batch)
             wait(args.device)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            full = isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in ("out of memory", "ALLOC_FAILED"))
+            if not fits: raise
+            if not full: fault = dict(error=f"batch {batch}: {named(error)}")
             break
         fits, batch = batch, 2*batch
     free()
-    if not fits: raise torch.OutOfMemoryError("not even 8 clips fit")
-    return fits
+    return fits, fault
+
+
+def named(error):
+    """Kind and first line of an error."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 class Ours:
@@ -143,7 +150,7 @@ class Ours:
 
     def row(self, label, rate):
         """What was measured."""
-        batch = largest_batch(lambda clips: (self.batch_of(clips), self.train(*self.batch_of(clips))), self.args) # one batch waits beside the one in work
+        batch, fault = largest_batch(lambda clips: (self.batch_of(clips), self.train(*self.batch_of(clips))), self.args) # one batch waits beside the one in work
         if self.args.compile: self.encoder.hidden = torch.compile(self.encoder.hidden)
         wave, y = self.batch_of(batch)
         host, host_y = (t.cpu().pin_memory() if self.device.type == "cuda" else t.cpu() for t in (wave, y))
@@ -157,7 +164,7 @@ class Ours:
         branch = seconds(lambda: self.branch(E_a, y), self.args)
         return dict(encoder=label, batch=batch, train=batch/train, copied=batch/copied, eval=batch/evaluate, train_of_bf16=self.gflop["train"]*batch/train/rate,
                     eval_of_bf16=self.gflop["forward"]*batch/evaluate/rate, front_of_train=front/train, front_of_eval=front/evaluate, spa=branch/without,
-                    peak_gb=peak, train_gflop=self.gflop["train"], eval_gflop=self.gflop["forward"])
+                    peak_gb=peak, train_gflop=self.gflop["train"], eval_gflop=self.gflop["forward"], **fault)
 
 
 class Stock:
@@ -166,7 +173,8 @@ class Stock:
     def __init__(self, args):
         self.args = args
         theirs = of_encoders.their_ast(create_encoder("ast", size=args.size, clip_seconds=args.seconds), args.seconds)
-        self.label, self.extract, self.model, self.optimizer = theirs.label, theirs.front_end, theirs.model.to(args.device), theirs.optimizer
+        self.label, self.extract, self.model = theirs.label, theirs.front_end, theirs.model.to(args.device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
 
     def features(self, clips):
         """Extracted from noise on the CPU, on the device."""
@@ -187,11 +195,11 @@ class Stock:
     def row(self):
         """What was measured."""
         one = self.features(1)
-        batch = largest_batch(lambda clips: self.train(one.expand(clips, -1, -1).contiguous()), self.args)
+        batch, fault = largest_batch(lambda clips: self.train(one.expand(clips, -1, -1).contiguous()), self.args)
         x = self.features(batch)
         train, evaluate = seconds(lambda: self.train(x), self.args), seconds(lambda: self.evaluate(x), self.args)
         extracted = seconds(lambda: self.train(self.features(batch)), self.args, rounds=1)
-        return dict(encoder=self.label, batch=batch, train=batch/train, copied=batch/extracted, eval=batch/evaluate)
+        return dict(encoder=self.label, batch=batch, train=batch/train, copied=batch/extracted, eval=batch/evaluate, **fault)
 
 
 def matmul_rate(args):
@@ -225,14 +233,14 @@ def attempt(label, call):
         return call()
     except Exception as error:
         traceback.print_exc()
-        return dict(encoder=label, error=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+        return dict(encoder=label, error=named(error))
 
 
 def line(row):
     """A row of the table in words."""
-    if "error" in row: return f"{row['encoder']:20}  failed: {row['error']}"
     cells = (form.format(row[c]) if c in row and row[c] == row[c] else "" for c, form in COLUMNS.items()) # nan: not measured here
-    return "  ".join([f"{row['encoder']:20}", *(f"{cell:>{max(len(c), 7)}}" for cell, c in zip(cells, COLUMNS))])
+    failed = [f"failed: {row['error']}"] if "error" in row else []
+    return "  ".join([f"{row['encoder']:20}", *(f"{cell:>{max(len(c), 7)}}" for cell, c in zip(cells, COLUMNS) if cell or not failed), *failed])
 
 
 def table(args, ontology, rate):
@@ -245,7 +253,7 @@ def table(args, ontology, rate):
         if label == "ast":
             stock = attempt("transformers", lambda: Stock(args).row())
             print(line(stock), flush=True)
-            if "error" not in row | stock:
+            if row.keys() & stock.keys() >= {"train", "copied", "eval"}:
                 print(f"{'':20}  ast over {stock['encoder']}: training {row['train']/stock['train']:.2f}, evaluation {row['eval']/stock['eval']:.2f}, "
                       f"training from waveforms on the host {row['copied']/stock['copied']:.1f}", flush=True)
             yield stock
