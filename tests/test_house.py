@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = sorted(p for p in (ROOT / "spa_lib").rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
-ORDER = ["basics", "ontology", "clips", "data", "sounds", "synth", "encoders", "text", "losses", "ap", "metrics", "gauges", "model", "recipe", "runs", "frozen", "train", "plan", "report", "confusion", "study", "listening", "listening_answers", "listening_scores", "listening_ui", "semanticac", "papermill"]
+ORDER = ["basics", "ontology", "clips", "data", "sounds", "synth", "encoders", "text", "losses", "ap", "metrics", "metrics_torch", "gauges", "model", "recipe", "runs", "frozen", "train", "plan", "report", "confusion", "study", "listening", "listening_answers", "listening_scores", "listening_ui", "semanticac", "papermill"]
 
 
 def name_of(path):

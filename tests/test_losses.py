@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 
-from spa_lib.losses import bce_loss, obce_loss, obce_weights, spa_loss, tagging_loss, total_loss
+from spa_lib.losses import bce_loss, nearest_other_positive, obce_loss, obce_weights, spa_loss, tagging_loss, total_loss
 from spa_lib.ontology import Ontology
 
 
@@ -76,6 +76,18 @@ def test_weights_agree_with_the_loops(seed, B, C, soft):
     r = obce_weights(y, D)
     assert r.dtype == torch.float32 and not r.requires_grad
     np.testing.assert_allclose(r.numpy(), weights_by_loops(y, D), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("C, share", [(3, 1.0), (7, 1.0), (64, 0.02), (127, 1.0), (127, 0.01), (200, 0.005)])
+def test_the_nearest_positive_is_exact_at_any_distance(C, share):
+    """Classes on a line, up to 199 edges apart; with all of them positive the sums are largest."""
+    line = (torch.arange(C)[:, None] - torch.arange(C)).abs()
+    positive = torch.rand(20, C, generator=torch.Generator().manual_seed(C)) < share
+    far = torch.where(positive[:, :, None] & (line > 0), line.double(), torch.inf).amin(1)
+    for D in (line, line.float(), line.to(torch.uint8)):
+        assert torch.equal(nearest_other_positive(positive, D).double(), far.masked_fill(far.isinf(), 0))
+    with pytest.raises(ValueError, match="edges"):
+        nearest_other_positive(positive, line*2000)
 
 
 def test_weights_take_any_number_type(distances):

@@ -29,7 +29,7 @@ def kaldi_mel_bank(
     "Kaldi's triangles: straight in mel, peak 1, not normalised by area."
     options = dict(dtype=torch.float64, device=device)
     bins = kaldi_mel(torch.arange(n_fft//2, **options)*sample_rate/n_fft)
-    first, last = kaldi_mel(torch.tensor([low, high], **options))
+    first, last = kaldi_mel(torch.tensor([low, high], dtype=torch.float64, device="cpu")) # two numbers: a GPU need not wait for them
     step = (last - first)/(n_mels + 1)
     start = first + step*torch.arange(n_mels, **options)[:, None]
     bank = torch.minimum((bins - start)/step, (start + 2*step - bins)/step).clamp(min=0)

@@ -78,11 +78,12 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor|None = None) -> Tensor:
         "Windows [B*n, window^2, dim] -> the same; `mask` is [n, window^2, window^2]."
         B, N, dim = x.shape
+        n = 1 if mask is None else len(mask) # windows that differ in their mask take turns as heads do: one bias serves all clips
         bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]
-        if mask is not None: bias = (bias + mask[:, None]).repeat(B//len(mask), 1, 1, 1)
-        q, k, v = self.qkv(x).view(B, N, 3, self.heads, dim//self.heads).permute(2, 0, 3, 1, 4)
+        if mask is not None: bias = (bias + mask[:, None]).flatten(0, 1)[None]
+        q, k, v = self.qkv(x).view(B//n, n, N, 3, self.heads, dim//self.heads).permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return self.proj(x.transpose(1, 2).reshape(B, N, dim))
+        return self.proj(x.unflatten(1, (n, self.heads)).transpose(2, 3).reshape(B, N, dim))
 
 # %% ../../nbs/encoders/htsat.ipynb #cell-18
 class SwinBlock(nn.Module):
