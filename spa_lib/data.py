@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESAMPLERS', 'CROPS', 'PADS', 'decode_clip', 'resample', 'load_waveform', 'check_clips', 'targets',
-           'split_by_recording', 'fit_length', 'WholeClips', 'Clips', 'Batch', 'batches', 'read_clips',
+           'split_by_recording', 'fit_length', 'WholeClips', 'Clips', 'Batch', 'Collate', 'batches', 'read_clips',
            'clip_list_hash', 'ClipError', 'FREESOUND_IDS', 'PROBLEMS']
 
 # %% ../nbs/01_data.ipynb #cell-2
@@ -304,7 +304,7 @@ class Batch(NamedTuple):
         raise ValueError(f"these waveforms are at {self.sample_rate} Hz, not at {sample_rate} Hz: make Clips with sample_rate={sample_rate}")
 
 # %% ../nbs/01_data.ipynb #cell-64
-class _Collate:
+class Collate:
     "Items of `Clips` to a `Batch`."
     def __init__(self, clips): self.y, self.clip_ids, self.sample_rate = torch.from_numpy(clips.targets), clips.clip_ids, clips.sample_rate
     def __call__(self, items):
@@ -320,4 +320,4 @@ def batches(
     "Batches of clips in a given order. Draws nothing from the global random state."
     if workers and clips.kept is not None: clips.fill(progress=False)
     order = range(len(clips)) if order is None else [int(i) for i in order]
-    return DataLoader(clips, batch_size, sampler=order, num_workers=workers, collate_fn=_Collate(clips), generator=torch.Generator().manual_seed(0))
+    return DataLoader(clips, batch_size, sampler=order, num_workers=workers, collate_fn=Collate(clips), generator=torch.Generator().manual_seed(0))
