@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CODECS', 'LISTS', 'Codec', 'encode', 'Packing', 'pack', 'read_index', 'shard_table', 'verify']
 
-# %% ../nbs/01_shards.ipynb #9773bc85
+# %% ../nbs/01_shards.ipynb #fcd3a9c2
 import errno, hashlib, io, json, os, shutil, tarfile, threading, zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/01_shards.ipynb #43bbc3b3
+# %% ../nbs/01_shards.ipynb #bbabf20b
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/01_shards.ipynb #959b457f
+# %% ../nbs/01_shards.ipynb #7a07c01d
 from .basics import one_of, sha256_of, write_atomic
 from .clips import COLUMNS, ON_PROBLEM, PROBLEMS, ClipError, Problem, clip_list_hash, log
 from .data import RESAMPLERS, decode_clip, resample
 from .places import is_url, open_source, place, read_bytes
 
-# %% ../nbs/01_shards.ipynb #a9cf8c36
+# %% ../nbs/01_shards.ipynb #f15e5568
 class Codec(NamedTuple):
     "How soundfile is told to write, and the file's suffix."
     format: str
@@ -35,7 +35,7 @@ class Codec(NamedTuple):
 CODECS = {"flac": Codec("FLAC", "PCM_16", "flac"), "wav": Codec("WAV", "PCM_16", "wav"), "vorbis": Codec("OGG", "VORBIS", "ogg"),
           "opus": Codec("OGG", "OPUS", "opus", (48000, 24000, 16000, 12000, 8000)), "as is": None}
 
-# %% ../nbs/01_shards.ipynb #3c9b4b77
+# %% ../nbs/01_shards.ipynb #ac82f84f
 _MIRRORED = bytes(int(f"{b:08b}"[::-1], 2) for b in range(256))
 
 def _ogg_crc(page):
@@ -54,7 +54,7 @@ def _numbered(ogg, serial):
         at = end
     return bytes(out)
 
-# %% ../nbs/01_shards.ipynb #f2dc8a85
+# %% ../nbs/01_shards.ipynb #94abf342
 def encode(
     wave: np.ndarray, # float32 [samples], full scale 1
     rate: int, # Hz
@@ -71,7 +71,7 @@ def encode(
         for start in range(0, len(x), rate): f.write(x[start:start + rate]) # a second at a time: libvorbis keeps the whole of a write on the stack
     return _numbered(out.getvalue(), 1) if kind.format == "OGG" else out.getvalue()
 
-# %% ../nbs/01_shards.ipynb #52bdc331
+# %% ../nbs/01_shards.ipynb #9196bbfa
 class Packing(NamedTuple):
     "How clips become bytes."
     codec: str # key of `CODECS`
@@ -91,7 +91,7 @@ def _coded(clip, audio, how):
     to = how.sample_rate or rate
     return encode(resample(wave, rate, to, how.resampler), to, how.codec, how.quality), CODECS[how.codec].suffix, round(seconds, 3)
 
-# %% ../nbs/01_shards.ipynb #d605b75f
+# %% ../nbs/01_shards.ipynb #1ceeb2e3
 LISTS = ("row", "clip_id", "mids", "split", "fold", "recording", "seconds", "offset", "size", "crc32") # of a shard's index, one value a clip
 
 def _append(tar, name, data):
@@ -115,7 +115,7 @@ def _write_tar(path, part, audio, how):
             for k, v in dict(told, row=clip.row, seconds=seconds, offset=offset, size=len(data), crc32=zlib.crc32(data)).items(): lists[k].append(v)
     return lists, [dict(zip(("clip_id", "problem", "detail"), p[1:])) for p in problems]
 
-# %% ../nbs/01_shards.ipynb #d8b35421
+# %% ../nbs/01_shards.ipynb #3ba29e1b
 def _pack_shard(tar, part, audio, how, plan, on_problem):
     "One shard and its index. The index's summary."
     kept = []
@@ -132,7 +132,7 @@ def _die_with_parent():
     "A worker whose packer was killed ends too."
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
-# %% ../nbs/01_shards.ipynb #b5fd5b93
+# %% ../nbs/01_shards.ipynb #b203998f
 def _deal(table, clips_per_shard, seed):
     "Shard name -> its rows of the table."
     parts = {}
@@ -147,11 +147,11 @@ def _plan(part, how):
     rows = [[int(c.row), c.clip_id, f"{c.start_seconds:.3f}", f"{c.end_seconds:.3f}", list(c.mids), c.split, int(c.fold), c.recording] for c in part.itertuples()]
     return hashlib.sha256(json.dumps([list(how), rows]).encode()).hexdigest()[:16]
 
-# %% ../nbs/01_shards.ipynb #bca2416d
+# %% ../nbs/01_shards.ipynb #6a3b250c
 def _whole(folder, plans):
     "The shards that are complete already, by name. ValueError where the folder holds other ones."
     found = {}
-    for path in sorted(folder.glob("*-??????.json")):
+    for path in sorted(folder.glob("[!.]*-??????.json")):
         about = json.loads(path.read_text())
         if about["plan"] != plans.get(path.stem):
             raise ValueError(f"{folder} holds shards of other clips or settings ({path.name}): pack into an empty folder, or delete it, or give the same clips, codec, sample_rate, "
@@ -160,7 +160,7 @@ def _whole(folder, plans):
         if tar.exists() and tar.stat().st_size == about["bytes"]: found[path.stem] = {k: about[k] for k in ("shard", "clips", "bytes", "sha256", "plan")}
     return found
 
-# %% ../nbs/01_shards.ipynb #2c66a6bc
+# %% ../nbs/01_shards.ipynb #347f1b89
 def _stopped(e, folder, done, parts):
     "The error for a shard that could not be written."
     have = f"{len(done)} of {len(parts)} shards are whole; call pack again with the same arguments to go on"
@@ -181,7 +181,7 @@ def _run(todo, work, workers, each):
             for future in as_completed(names): each(names[future], future.result())
         finally: pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/01_shards.ipynb #86dd366e
+# %% ../nbs/01_shards.ipynb #f8750624
 def pack(
     table: pd.DataFrame, # clip table, as `read_clips` gives it
     folder: str|Path, # of the shards; one that holds part of them is completed
@@ -213,7 +213,7 @@ def pack(
         except OSError as e: raise _stopped(e, folder, done, parts) from e
     return _write_index(folder, table, how, [done[n] for n in parts], dict(seed=seed, clips_per_shard=clips_per_shard))
 
-# %% ../nbs/01_shards.ipynb #063f7a80
+# %% ../nbs/01_shards.ipynb #0f3cf411
 def _check(table, how, clips_per_shard, on_problem, audio):
     "Refuse what cannot be packed before anything is written."
     if how.codec == "as is" and (how.sample_rate or how.quality is not None or audio is not None or table[["start_seconds", "end_seconds"]].notna().any(axis=None)):
@@ -225,7 +225,7 @@ def _check(table, how, clips_per_shard, on_problem, audio):
     if lacking := [c for c in COLUMNS if c not in table]: raise ValueError(f"a clip table has a column {lacking[0]!r}: make it with read_clips or dataset_clips")
     if table.clip_id.duplicated().any(): raise ValueError(f"clip id {table.clip_id[table.clip_id.duplicated()].iloc[0]!r} stands in the table twice")
 
-# %% ../nbs/01_shards.ipynb #de778dfb
+# %% ../nbs/01_shards.ipynb #d638256d
 def _write_index(folder, table, how, shards, settings):
     "Put the indexes of all shards together."
     problems, labels, splits, seconds, rows = list(table.attrs.get("problems", [])), Counter(), Counter(), 0.0, []
@@ -241,7 +241,7 @@ def _write_index(folder, table, how, shards, settings):
     if problems: log.warning("%s: %d clips packed, %d left out (%s); index.json lists them", folder.name, len(rows), len(problems), ", ".join(f"{n} {k}" for k, n in index["left_out"].items()))
     return index
 
-# %% ../nbs/01_shards.ipynb #4155cd2a
+# %% ../nbs/01_shards.ipynb #95621967
 def _read_json(root, name):
     "A json file of a folder, here or behind an address."
     where = f"{str(root).rstrip('/')}/{name}" if is_url(root) else Path(root)/name
@@ -252,10 +252,10 @@ def read_index(
 ) -> dict: # clips, seconds, bytes, splits, labels (mid -> clips), clips_hash, problems, shards (name, clips, bytes, sha256), and how they were packed
     "The index of a finished packing. FileNotFoundError where it is not finished."
     if not is_url(root) and not (Path(root)/"index.json").exists():
-        raise FileNotFoundError(f"no finished packing in {root} (no index.json; {len(list(Path(root).glob('*-??????.json')))} whole shards): call spa_lib.shards.pack to begin or to go on")
+        raise FileNotFoundError(f"no finished packing in {root} (no index.json; {len(list(Path(root).glob('[!.]*-??????.json')))} whole shards): call spa_lib.shards.pack to begin or to go on")
     return _read_json(root, "index.json")
 
-# %% ../nbs/01_shards.ipynb #273f651a
+# %% ../nbs/01_shards.ipynb #1170393f
 def _lists(root, about):
     "The clips of one shard, and for each the problem that it is not there."
     rows = _read_json(root, about["shard"].replace(".tar", ".json"))["lists"]
@@ -269,18 +269,19 @@ def _lists(root, about):
 def shard_table(
     root: str|Path, # folder of shards, or its http(s) address
     eval_fold: int|None = None, # for corpora with folds: the fold to evaluate on; None = as packed
-) -> pd.DataFrame: # clip table, and seconds; `.attrs["found"]` lists clips beyond the end of a shard
+) -> pd.DataFrame: # clip table, and seconds; `.attrs`: "problems" lists what was not packed, "found" clips beyond the end of a shard
     "The clips of a packing, in the order of the packed table. Shards are compared with their index by size alone; see `verify`."
-    table = pd.concat([_lists(root, about) for about in read_index(root)["shards"]], ignore_index=True).sort_values("row", ignore_index=True)
+    index = read_index(root)
+    table = pd.concat([_lists(root, about) for about in index["shards"]], ignore_index=True).sort_values("row", ignore_index=True)
     if eval_fold is not None:
         one_of(str(eval_fold), sorted(set(table.fold.astype(str))), f"eval_fold of {root}")
         table["split"] = np.where(table.fold == eval_fold, "eval", "train")
     found = [Problem(n, c, *p) for n, (c, p) in enumerate(zip(table.clip_id, table.problem)) if p]
     table = table.assign(start_seconds=np.nan, end_seconds=np.nan, mids=[tuple(m) for m in table.mids])[[*COLUMNS, "row", "seconds"]]
-    table.attrs["found"] = found
+    table.attrs.update(found=found, problems=index["problems"])
     return table
 
-# %% ../nbs/01_shards.ipynb #31be011d
+# %% ../nbs/01_shards.ipynb #c46bc0f0
 def verify(
     root: str|Path, # folder of shards
     progress: bool = True, # show a progress bar
