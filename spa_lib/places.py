@@ -6,14 +6,14 @@
 __all__ = ['PLACE', 'RETRIES', 'place', 'read_place', 'read_bytes', 'clip_size', 'clip_source', 'WebFile', 'is_url',
            'open_source']
 
-# %% ../nbs/01_places.ipynb #ef9ef9fe
+# %% ../nbs/01_places.ipynb #4772dfdc
 import http.client, io, os, re, struct, time, urllib.error, urllib.request, zlib
 from pathlib import Path
 
-# %% ../nbs/01_places.ipynb #a02f66f7
+# %% ../nbs/01_places.ipynb #82d1246f
 from .clips import ClipError
 
-# %% ../nbs/01_places.ipynb #17aef1f0
+# %% ../nbs/01_places.ipynb #7fc47f7a
 def _wav_ends_early(f, size):
     "Whether the data chunk of an open WAV file is cut off, or not there."
     f.seek(12)
@@ -30,7 +30,7 @@ def _ogg_ends_early(f, size):
     page = tail[tail.rfind(b"OggS"):]
     return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27:27 + page[26]]) or not page[5] & 4
 
-# %% ../nbs/01_places.ipynb #5cba588d
+# %% ../nbs/01_places.ipynb #da882d6a
 def _ends_early(path):
     "Whether a WAV or Ogg file stops before its own header or last page says; other kinds are known only by decoding."
     with open(path, "rb") as f:
@@ -38,7 +38,7 @@ def _ends_early(path):
         if head[:4] == b"RIFF" and head[8:] == b"WAVE": return _wav_ends_early(f, size)
         return head[:4] == b"OggS" and _ogg_ends_early(f, size)
 
-# %% ../nbs/01_places.ipynb #80d52e6b
+# %% ../nbs/01_places.ipynb #805c135c
 PLACE = re.compile(r"(.+\.tar)#(\d+)\+(\d+)@([0-9a-f]{8})")
 
 def place(
@@ -50,7 +50,7 @@ def place(
     "The name of a place in a shard."
     return f"{shard}#{offset}+{size}@{crc32:08x}"
 
-# %% ../nbs/01_places.ipynb #1448b6ea
+# %% ../nbs/01_places.ipynb #64e89c34
 def read_place(
     path: str, # as `place` writes it
 ) -> bytes:
@@ -64,7 +64,7 @@ def read_place(
     if f"{zlib.crc32(data):08x}" != crc32: raise ClipError.of(path, "damaged", f"the {size:,} bytes from {offset:,} on are not those that were packed: {mend}")
     return data
 
-# %% ../nbs/01_places.ipynb #ec689422
+# %% ../nbs/01_places.ipynb #f7e29673
 def read_bytes(
     path: str|Path, # a file, or a place in a shard
 ) -> tuple[bytes, str]: # and the suffix: "wav", "flac", ...
@@ -74,7 +74,7 @@ def read_bytes(
     data = read_place(path)
     return data, next((s for s, mark in (("flac", b"fLaC"), ("ogg", b"OggS"), ("wav", b"RIFF")) if data.startswith(mark)), "mp3")
 
-# %% ../nbs/01_places.ipynb #a2f60df7
+# %% ../nbs/01_places.ipynb #4eb8eb96
 def clip_size(
     path: str|Path, # a file, or a place in a shard
 ) -> int: # bytes
@@ -93,9 +93,21 @@ def clip_source(
     if _ends_early(path): raise ClipError.of(path, "truncated")
     return path
 
-# %% ../nbs/01_places.ipynb #0ea85fbd
+# %% ../nbs/01_places.ipynb #0c64f70c
 RETRIES = 5 # failures in a row before a source is given up: half a minute with the waits of 1, 2, 4, 8, 16 s
 
+def _ask(url, at, timeout):
+    "An open reply whose next byte is byte `at` of the file."
+    reply = urllib.request.urlopen(urllib.request.Request(url, headers={"Range": f"bytes={at}-"} if at else {}), timeout=timeout)
+    if at and reply.status != 206: # no ranges here: read up to where we were
+        for start in range(0, at, 1 << 20): reply.read(min(1 << 20, at - start))
+    return reply
+
+def _final(e):
+    "Whether asking again is no use."
+    return isinstance(e, urllib.error.HTTPError) and e.code < 500 and e.code not in (408, 429)
+
+# %% ../nbs/01_places.ipynb #959d39e6
 class WebFile(io.RawIOBase):
     "A file behind an http(s) address, to be read once from beginning to end. OSError names the address and the byte where it gave up."
     def __init__(self, url: str, retries: int = RETRIES, wait: float = 1.0, timeout: float = 30.0):
@@ -104,17 +116,11 @@ class WebFile(io.RawIOBase):
 
     def readable(self): return True
 
-    def _open(self):
-        ask = urllib.request.Request(self.url, headers={"Range": f"bytes={self.at}-"} if self.at else {})
-        self.reply = urllib.request.urlopen(ask, timeout=self.timeout)
-        if self.size is None: self.size = int(self.reply.headers.get("Content-Length") or -1)
-        if self.at and self.reply.status != 206: # no ranges here: read up to where we were
-            for start in range(0, self.at, 1 << 20): self.reply.read(min(1 << 20, self.at - start))
-
     def _some(self, n):
         "The next bytes; OSError where the connection ended before the file did."
         if self.at == self.size: return b""
-        if self.reply is None: self._open()
+        if self.reply is None: self.reply = _ask(self.url, self.at, self.timeout)
+        if self.size is None: self.size = int(self.reply.headers.get("Content-Length") or -1)
         data = self.reply.read(n)
         if not data and self.at < self.size: raise OSError("the connection ended")
         return data
@@ -124,23 +130,19 @@ class WebFile(io.RawIOBase):
             try: data = self._some(len(buffer)); break
             except (OSError, http.client.HTTPException) as e:
                 self.close_reply()
-                final = isinstance(e, urllib.error.HTTPError) and e.code < 500 and e.code not in (408, 429)
-                if final or failed == self.retries:
+                if _final(e) or failed == self.retries:
                     raise OSError(f"{self.url}: {e}; given up at byte {self.at:,}{f' of {self.size:,}' if self.size else ''} after {failed + 1} tries in a row") from e
                 time.sleep(self.wait*2**failed)
-        buffer[:len(data)] = data
-        self.at += len(data)
+        buffer[:len(data)], self.at = data, self.at + len(data)
         return len(data)
 
     def close_reply(self):
         if self.reply is not None: self.reply.close()
         self.reply = None
 
-    def close(self):
-        self.close_reply()
-        super().close()
+    def close(self): self.close_reply(); super().close()
 
-# %% ../nbs/01_places.ipynb #3697d5db
+# %% ../nbs/01_places.ipynb #fc180f78
 def is_url(root) -> bool: # http or https
     "Whether a folder is an address rather than a path."
     return str(root).startswith(("http://", "https://"))

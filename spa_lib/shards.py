@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CODECS', 'LISTS', 'Codec', 'encode', 'Packing', 'pack', 'read_index', 'shard_table', 'verify']
 
-# %% ../nbs/01_shards.ipynb #fcd3a9c2
+# %% ../nbs/01_shards.ipynb #6c857ac4
 import errno, hashlib, io, json, os, shutil, tarfile, threading, zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/01_shards.ipynb #bbabf20b
+# %% ../nbs/01_shards.ipynb #5af96ecb
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/01_shards.ipynb #7a07c01d
+# %% ../nbs/01_shards.ipynb #d681beed
 from .basics import one_of, sha256_of, write_atomic
 from .clips import COLUMNS, ON_PROBLEM, PROBLEMS, ClipError, Problem, clip_list_hash, log
 from .data import RESAMPLERS, decode_clip, resample
 from .places import is_url, open_source, place, read_bytes
 
-# %% ../nbs/01_shards.ipynb #f15e5568
+# %% ../nbs/01_shards.ipynb #0e45a5f4
 class Codec(NamedTuple):
     "How soundfile is told to write, and the file's suffix."
     format: str
@@ -35,7 +35,7 @@ class Codec(NamedTuple):
 CODECS = {"flac": Codec("FLAC", "PCM_16", "flac"), "wav": Codec("WAV", "PCM_16", "wav"), "vorbis": Codec("OGG", "VORBIS", "ogg"),
           "opus": Codec("OGG", "OPUS", "opus", (48000, 24000, 16000, 12000, 8000)), "as is": None}
 
-# %% ../nbs/01_shards.ipynb #ac82f84f
+# %% ../nbs/01_shards.ipynb #fa62cd09
 _MIRRORED = bytes(int(f"{b:08b}"[::-1], 2) for b in range(256))
 
 def _ogg_crc(page):
@@ -54,7 +54,7 @@ def _numbered(ogg, serial):
         at = end
     return bytes(out)
 
-# %% ../nbs/01_shards.ipynb #94abf342
+# %% ../nbs/01_shards.ipynb #a1a180a3
 def encode(
     wave: np.ndarray, # float32 [samples], full scale 1
     rate: int, # Hz
@@ -71,7 +71,7 @@ def encode(
         for start in range(0, len(x), rate): f.write(x[start:start + rate]) # a second at a time: libvorbis keeps the whole of a write on the stack
     return _numbered(out.getvalue(), 1) if kind.format == "OGG" else out.getvalue()
 
-# %% ../nbs/01_shards.ipynb #9196bbfa
+# %% ../nbs/01_shards.ipynb #4ec9c540
 class Packing(NamedTuple):
     "How clips become bytes."
     codec: str # key of `CODECS`
@@ -91,7 +91,7 @@ def _coded(clip, audio, how):
     to = how.sample_rate or rate
     return encode(resample(wave, rate, to, how.resampler), to, how.codec, how.quality), CODECS[how.codec].suffix, round(seconds, 3)
 
-# %% ../nbs/01_shards.ipynb #1ceeb2e3
+# %% ../nbs/01_shards.ipynb #ba5dad57
 LISTS = ("row", "clip_id", "mids", "split", "fold", "recording", "seconds", "offset", "size", "crc32") # of a shard's index, one value a clip
 
 def _append(tar, name, data):
@@ -115,7 +115,7 @@ def _write_tar(path, part, audio, how):
             for k, v in dict(told, row=clip.row, seconds=seconds, offset=offset, size=len(data), crc32=zlib.crc32(data)).items(): lists[k].append(v)
     return lists, [dict(zip(("clip_id", "problem", "detail"), p[1:])) for p in problems]
 
-# %% ../nbs/01_shards.ipynb #3ba29e1b
+# %% ../nbs/01_shards.ipynb #5536b860
 def _pack_shard(tar, part, audio, how, plan, on_problem):
     "One shard and its index. The index's summary."
     kept = []
@@ -132,7 +132,7 @@ def _die_with_parent():
     "A worker whose packer was killed ends too."
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
-# %% ../nbs/01_shards.ipynb #b203998f
+# %% ../nbs/01_shards.ipynb #e28ad92a
 def _deal(table, clips_per_shard, seed):
     "Shard name -> its rows of the table."
     parts = {}
@@ -147,7 +147,7 @@ def _plan(part, how):
     rows = [[int(c.row), c.clip_id, f"{c.start_seconds:.3f}", f"{c.end_seconds:.3f}", list(c.mids), c.split, int(c.fold), c.recording] for c in part.itertuples()]
     return hashlib.sha256(json.dumps([list(how), rows]).encode()).hexdigest()[:16]
 
-# %% ../nbs/01_shards.ipynb #6a3b250c
+# %% ../nbs/01_shards.ipynb #2a931765
 def _whole(folder, plans):
     "The shards that are complete already, by name. ValueError where the folder holds other ones."
     found = {}
@@ -160,7 +160,7 @@ def _whole(folder, plans):
         if tar.exists() and tar.stat().st_size == about["bytes"]: found[path.stem] = {k: about[k] for k in ("shard", "clips", "bytes", "sha256", "plan")}
     return found
 
-# %% ../nbs/01_shards.ipynb #347f1b89
+# %% ../nbs/01_shards.ipynb #9c292e2a
 def _stopped(e, folder, done, parts):
     "The error for a shard that could not be written."
     have = f"{len(done)} of {len(parts)} shards are whole; call pack again with the same arguments to go on"
@@ -170,18 +170,25 @@ def _stopped(e, folder, done, parts):
     need = f" About {rest/1e9:.3g} GB more are needed." if clips else ""
     return OSError(e.errno, f"no room left in {folder} ({shutil.disk_usage(folder).free/1e9:.3g} GB free).{need} Make room: {have}")
 
-def _run(todo, work, workers, each):
-    "`work(name)` for all names, here or in processes; `each(name, result)` as they end."
+def _run(todo, work, workers):
+    "Pack the named shards, here or in processes; name and summary of each as it ends."
     if workers <= 1:
-        for name in todo: each(name, _pack_shard(*work(name)))
+        for name in todo: yield name, _pack_shard(*work(name))
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _die_with_parent) as pool:
         names = {pool.submit(_pack_shard, *work(name)): name for name in todo}
         try:
-            for future in as_completed(names): each(names[future], future.result())
+            for future in as_completed(names): yield names[future], future.result()
         finally: pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/01_shards.ipynb #f8750624
+def _pack_all(folder, parts, done, work, workers, bar):
+    "Pack what is lacking; `done` and the bar are kept up to date."
+    for left in folder.glob(".*-??????-*"): left.unlink(missing_ok=True) # of a killed packer
+    try:
+        for name, about in _run([n for n in parts if n not in done], work, workers): done[name] = about; bar.update(len(parts[name]))
+    except OSError as e: raise _stopped(e, folder, done, parts) from e
+
+# %% ../nbs/01_shards.ipynb #f7db8afc
 def pack(
     table: pd.DataFrame, # clip table, as `read_clips` gives it
     folder: str|Path, # of the shards; one that holds part of them is completed
@@ -203,17 +210,13 @@ def pack(
     _check(table, how, clips_per_shard, one_of(on_problem, ON_PROBLEM, "on_problem"), audio)
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     parts = _deal(table.reset_index(drop=True).assign(row=range(len(table))), clips_per_shard, seed)
-    plans = {name: _plan(part, how) for name, part in parts.items()}
-    done = _whole(folder, plans)
-    for left in folder.glob(".*-??????-*"): left.unlink(missing_ok=True) # of a killed packer
+    done = _whole(folder, plans := {name: _plan(part, how) for name, part in parts.items()})
+    work = lambda name: (folder/f"{name}.tar", parts[name], audio, how, plans[name], on_problem)
     with tqdm(total=len(table), initial=sum(len(parts[n]) for n in done), desc=f"packing {folder.name}", unit="clip", disable=not progress) as bar:
-        def each(name, about): done[name] = about; bar.update(len(parts[name]))
-        work = lambda name: (folder/f"{name}.tar", parts[name], audio, how, plans[name], on_problem)
-        try: _run([n for n in parts if n not in done], work, workers, each)
-        except OSError as e: raise _stopped(e, folder, done, parts) from e
+        _pack_all(folder, parts, done, work, workers, bar)
     return _write_index(folder, table, how, [done[n] for n in parts], dict(seed=seed, clips_per_shard=clips_per_shard))
 
-# %% ../nbs/01_shards.ipynb #0f3cf411
+# %% ../nbs/01_shards.ipynb #bbb8dd0d
 def _check(table, how, clips_per_shard, on_problem, audio):
     "Refuse what cannot be packed before anything is written."
     if how.codec == "as is" and (how.sample_rate or how.quality is not None or audio is not None or table[["start_seconds", "end_seconds"]].notna().any(axis=None)):
@@ -225,7 +228,7 @@ def _check(table, how, clips_per_shard, on_problem, audio):
     if lacking := [c for c in COLUMNS if c not in table]: raise ValueError(f"a clip table has a column {lacking[0]!r}: make it with read_clips or dataset_clips")
     if table.clip_id.duplicated().any(): raise ValueError(f"clip id {table.clip_id[table.clip_id.duplicated()].iloc[0]!r} stands in the table twice")
 
-# %% ../nbs/01_shards.ipynb #d638256d
+# %% ../nbs/01_shards.ipynb #dba5fb39
 def _write_index(folder, table, how, shards, settings):
     "Put the indexes of all shards together."
     problems, labels, splits, seconds, rows = list(table.attrs.get("problems", [])), Counter(), Counter(), 0.0, []
@@ -241,7 +244,7 @@ def _write_index(folder, table, how, shards, settings):
     if problems: log.warning("%s: %d clips packed, %d left out (%s); index.json lists them", folder.name, len(rows), len(problems), ", ".join(f"{n} {k}" for k, n in index["left_out"].items()))
     return index
 
-# %% ../nbs/01_shards.ipynb #95621967
+# %% ../nbs/01_shards.ipynb #80f7eae0
 def _read_json(root, name):
     "A json file of a folder, here or behind an address."
     where = f"{str(root).rstrip('/')}/{name}" if is_url(root) else Path(root)/name
@@ -255,7 +258,7 @@ def read_index(
         raise FileNotFoundError(f"no finished packing in {root} (no index.json; {len(list(Path(root).glob('[!.]*-??????.json')))} whole shards): call spa_lib.shards.pack to begin or to go on")
     return _read_json(root, "index.json")
 
-# %% ../nbs/01_shards.ipynb #1170393f
+# %% ../nbs/01_shards.ipynb #a87f6c00
 def _lists(root, about):
     "The clips of one shard, and for each the problem that it is not there."
     rows = _read_json(root, about["shard"].replace(".tar", ".json"))["lists"]
@@ -281,7 +284,7 @@ def shard_table(
     table.attrs.update(found=found, problems=index["problems"])
     return table
 
-# %% ../nbs/01_shards.ipynb #c46bc0f0
+# %% ../nbs/01_shards.ipynb #4bacd317
 def verify(
     root: str|Path, # folder of shards
     progress: bool = True, # show a progress bar

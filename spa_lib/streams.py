@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['Stream', 'epoch_shards', 'stream_batches', 'node_clips']
 
-# %% ../nbs/01_streams.ipynb #5b8d1e3c
+# %% ../nbs/01_streams.ipynb #eb2249a1
 import io, random, tarfile, zlib
 from pathlib import Path
 
-# %% ../nbs/01_streams.ipynb #be6fc8ac
+# %% ../nbs/01_streams.ipynb #8de8fd4e
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-# %% ../nbs/01_streams.ipynb #9c12bd45
+# %% ../nbs/01_streams.ipynb #602d76df
 from .basics import one_of
 from .clips import ON_PROBLEM, ClipError, log
 from .data import Collate, Clips, decode_clip, fit_length, resample
@@ -23,15 +23,27 @@ from .ontology import Ontology
 from .places import PLACE, RETRIES, open_source
 from .shards import shard_table
 
-# %% ../nbs/01_streams.ipynb #a55ebb8d
+# %% ../nbs/01_streams.ipynb #b90e21bc
 def _tar_clips(f, where):
     "Key and bytes of each clip of an open shard, by webdataset's own reading of tar files."
     from webdataset.tariterators import group_by_keys, tar_file_expander
     for sample in group_by_keys(tar_file_expander([dict(url=where, stream=f)])):
         yield int(sample["__key__"]), next(v for k, v in sample.items() if not k.startswith("__") and k != "json")
 
-# %% ../nbs/01_streams.ipynb #8aa7184b
-class Stream(IterableDataset):
+# %% ../nbs/01_streams.ipynb #1bfec1d5
+class _Epoch(IterableDataset):
+    "Which epoch it is, and how often each clip is in it."
+    def __len__(self): return len(self.table) if self.times is None else int(self.times.sum())
+
+    def set_epoch(self,
+        epoch: int,
+        order: list[int]|None = None, # rows as a sampler drew them, e.g. `epoch_order(stream.targets, epoch, seed, ...)`; None = each once
+    ):
+        "Which epoch comes next, and how often each clip is in it."
+        self.epoch, self.times = epoch, None if order is None else np.bincount(order, minlength=len(self.table))
+
+# %% ../nbs/01_streams.ipynb #e71641ff
+class Stream(_Epoch):
     "One split of a packing, read shard by shard: items (float32 [samples], row of `.table`). OSError or ClipError name the shard that is not whole."
     def __init__(self,
         root: str|Path, # folder of shards, or its http(s) address
@@ -59,18 +71,9 @@ class Stream(IterableDataset):
         self.row_of, self.crcs, self.shards = {int(r): i for i, r in enumerate(self.table.row)}, held[3].tolist(), held[0].value_counts().to_dict()
         if not 0 <= rank < world <= len(self.shards): raise ValueError(f"node {rank} of {world} cannot have a share of {len(self.shards)} shards: pack into more with clips_per_shard")
 
-    def __len__(self): return len(self.table) if self.times is None else int(self.times.sum())
-
-    def set_epoch(self,
-        epoch: int,
-        order: list[int]|None = None, # rows as a sampler drew them, e.g. `epoch_order(stream.targets, epoch, seed, ...)`; None = each once
-    ):
-        "Which epoch comes next, and how often each clip is in it."
-        self.epoch, self.times = epoch, None if order is None else np.bincount(order, minlength=len(self.table))
-
     def __iter__(self): return _pipeline(self, get_worker_info())
 
-# %% ../nbs/01_streams.ipynb #58b25b81
+# %% ../nbs/01_streams.ipynb #ecc698c3
 def epoch_shards(
     stream: Stream,
     rank: int, # node
@@ -87,7 +90,7 @@ def _fault(stream, e):
     if stream.on_problem == "refuse": raise e
     log.warning("%s; going on without", e)
 
-# %% ../nbs/01_streams.ipynb #a2350ea5
+# %% ../nbs/01_streams.ipynb #46430b80
 def _read(stream, shards):
     "Row and bytes of the clips of some shards, counted and compared with the index."
     for where in shards:
@@ -116,7 +119,7 @@ def _sound(stream, items):
         wave = fit_length(resample(wave, rate, stream.sample_rate, p["resampler"]), stream.samples, p["crop"], p["pad"], rng)
         yield torch.from_numpy(wave.copy()), i
 
-# %% ../nbs/01_streams.ipynb #f3e8db39
+# %% ../nbs/01_streams.ipynb #a9c09e10
 def _pipeline(stream, info):
     "The iterator of one worker."
     import webdataset as wds
@@ -126,7 +129,7 @@ def _pipeline(stream, info):
     stages = (lambda items: _read(stream, items), lambda items: _repeat(stream, items), mixed, lambda items: _sound(stream, items))
     return iter(wds.DataPipeline(lambda: epoch_shards(stream, stream.rank, worker, workers), *stages))
 
-# %% ../nbs/01_streams.ipynb #b155287c
+# %% ../nbs/01_streams.ipynb #cc0aa4c7
 def stream_batches(
     stream: Stream,
     batch_size: int, # B; the last batch of each worker may be smaller

@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from tqdm import tqdm
 
 from spa_lib import shards as room
 from spa_lib.clips import ClipError, clip_list_hash, read_clips
@@ -211,9 +212,14 @@ def test_broken_clips_are_listed_and_not_packed(table, tmp_path, ontology):
 
 # ---- killed, full, resumed ----------------------------------------------------------------------------------
 
+def pack_alone(table, folder, options):
+    tqdm.set_lock(threading.RLock())  # not the one that forked processes share: who is killed may hold it
+    pack(table, folder, progress=False, **options)
+
+
 def packer(table, folder, **options):
     """A packer in a process of its own."""
-    p = multiprocessing.get_context("fork").Process(target=pack, args=(table, folder), kwargs=dict(progress=False, **options))
+    p = multiprocessing.get_context("fork").Process(target=pack_alone, args=(table, folder, options))
     p.start()
     return p
 
@@ -297,7 +303,7 @@ def test_no_room_left(table, tmp_path):
     p = context.Process(target=full, args=(table, tmp_path, 60_000, queue))
     p.start()
     said = queue.get(timeout=60)
-    p.join()
+    p.join(60)
     assert "no room left" in said and str(tmp_path) in said and "1 of 7 shards are whole" not in said and "call pack again" in said
     assert not list(tmp_path.glob(".*")), "no half shard lies about"
     index = pack(table, tmp_path, clips_per_shard=8, codec="wav", progress=False)
