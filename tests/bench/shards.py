@@ -2,9 +2,10 @@
 
     python tests/bench/shards.py [--clips 48] [--rounds 3] [--workers 2] [--encoders mn:tiny psla:tiny mn:base] [--sizes 1000 10000 100000] [--only rates loader growth]
 
-Rates are clips of 10 s at 32 kHz a second, parts timed in turn, round by round, after one that is not counted; the median
-counts. Loose files and shards hold the same clips in the same run. `cpu` is processor time over clock time of this
-process, the least of the rounds: well below 1 somebody else was at work, and the rate is too low (workers are not in it).
+Rates are clips of 10 s at 32 kHz, parts timed in turn, round by round, after one that is not counted; the median counts.
+Loose files and shards hold the same clips in the same run. Each rate is given twice: by the clock, and a second of
+processor time, of this process and its workers. On a machine with nothing else to do the two agree (times the number of
+processes); where others are at work, the second is what a free core does.
 Growth: synthetic shards of clips of 50 ms; for each size a fresh process opens the table, then fetches 300 batches of 16
 at random places, as training does. Times of whole-table work (once a run, once an epoch) stand beside.
 """
@@ -39,17 +40,23 @@ from spa_lib.synth import synth_clip
 RATE, SECONDS = 32000, 10.0
 
 
+def processor():
+    """Seconds of processor time, ended workers included."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
+
+
 def timed(parts, rounds):
-    """Name -> clips a second, and the least share of the processor, of `parts` (name -> function that returns clips)."""
+    """Name -> clips a second, by the clock and of processor time, of `parts` (name -> function that returns clips)."""
     seen = {name: [] for name in parts}
     for r in range(rounds + 1):
         for name, run in parts.items():
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), processor()
             n = run()
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            wall, cpu = time.perf_counter() - wall, processor() - cpu
             if r:
-                seen[name].append((n / wall, cpu / wall))
-    return {name: (statistics.median(r for r, _ in s), min(c for _, c in s)) for name, s in seen.items()}
+                seen[name].append((n / wall, n / cpu))
+    return {name: tuple(np.median(s, axis=0)) for name, s in seen.items()}
 
 
 def corpus(folder, n, ontology):
@@ -79,16 +86,17 @@ class Quiet(SimpleHTTPRequestHandler):
 def rates(folder, table, args, ontology):
     n, flac = len(table), as_flac(table, folder / "loose")
     where = {codec: folder / codec for codec in ("flac", "wav", "vorbis", "opus")}
-    print(f"\npacking {n} clips of {SECONDS:g} s (loose: {sum(os.path.getsize(p) for p in table.path) / 1e6:.0f} MB of 16-bit WAV)")
+    print(f"\npacking {n} clips of {SECONDS:g} s (loose: {sum(os.path.getsize(p) for p in table.path) / 1e6:.0f} MB of 16-bit WAV)\n{'clips a second':>42s}{'a processor second':>22s}")
+
+    def packing(label, clips, to, **options):
+        wall, cpu = time.perf_counter(), processor()
+        index = pack(clips, to, clips_per_shard=12, progress=False, **options)
+        print(f"  {label:26s}{n / (time.perf_counter() - wall):14.1f}{n / (processor() - cpu):22.1f}{index['bytes'] / 1e6:10.1f} MB")
+
     for codec, to in where.items():
-        rate = dict(sample_rate=48000) if codec == "opus" else {}
-        begun = time.perf_counter()
-        index = pack(table, to, codec=codec, clips_per_shard=12, progress=False, **rate)
-        print(f"  {codec:7s}{n / (time.perf_counter() - begun):8.1f} clips/s {index['bytes'] / 1e6:8.1f} MB, one process")
-    copied = pack(flac, folder / "as is", codec="as is", clips_per_shard=12, progress=False)
-    begun = time.perf_counter()
-    pack(table, folder / "two", clips_per_shard=12, workers=args.workers, progress=False)
-    print(f"  flac   {n / (time.perf_counter() - begun):8.1f} clips/s with {args.workers} processes, their start included; {copied['bytes'] / 1e6:.1f} MB of loose FLAC as is")
+        packing(codec, table, to, codec=codec, sample_rate=48000 if codec == "opus" else None)
+    packing("loose FLAC as is", flac, folder / "as is", codec="as is")
+    packing(f"flac, {args.workers} processes, from start", table, folder / "two", workers=args.workers)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -105,9 +113,9 @@ def rates(folder, table, args, ontology):
     parts |= {f"shards {c}, at places": read(read_clips("shards", to, ontology).path.tolist()) for c, to in where.items()}
     parts |= {f"shards {c}, streamed": swept(where[c]) for c in ("flac", "wav")}
     parts["shards flac, streamed over http"] = swept(f"http://127.0.0.1:{server.server_port}/flac")
-    print(f"\nreading, one process, {n} clips a round, {args.rounds} rounds\n  {'':34s}clips/s      cpu")
+    print(f"\nreading, one process, {n} clips a round, {args.rounds} rounds\n{'clips a second':>50s}{'a processor second':>22s}")
     for name, (rate, cpu) in timed(parts, args.rounds).items():
-        print(f"  {name:34s}{rate:8.1f}{cpu:9.2f}")
+        print(f"  {name:34s}{rate:14.1f}{cpu:22.1f}")
     server.shutdown()
     server.server_close()
 
@@ -117,7 +125,7 @@ def loader(folder, table, args, ontology):
     there = read_clips("shards", folder / "flac", ontology)
     many = pd.concat([there] * 8, ignore_index=True)
     print(f"\nthe loader ({args.workers} processes, FLAC shards at places) against encoders on one thread; forward: no gradients, batch 4\n"
-          f"  {'':14s}forward  training   loader  loader/forward  loader/training   [clips/s]")
+          f"  {'':14s}forward  training   loader    loader of {args.workers} free cores / forward, / training of one   [clips a processor second; the loader's: of one process]")
     torch.set_num_threads(1)
     for label in args.encoders:
         name, size = label.split(":")
@@ -138,9 +146,9 @@ def loader(folder, table, args, ontology):
             return sum(len(b.clip_ids) for b in batches(clips, 8, workers=args.workers))
 
         one = timed(dict(forward=forward, training=training), args.rounds)
-        feed = timed(dict(load=load), max(1, args.rounds - 1))["load"][0]
-        f, t = one["forward"][0], one["training"][0]
-        print(f"  {label:14s}{f:7.1f}{t:10.1f}{feed:9.1f}{feed / f:16.1f}{feed / t:17.1f}")
+        feed = timed(dict(load=load), max(1, args.rounds - 1))["load"][1]
+        f, t = one["forward"][1], one["training"][1]
+        print(f"  {label:14s}{f:7.1f}{t:10.1f}{feed:9.1f}{args.workers * feed / f:30.1f}{args.workers * feed / t:12.1f}", flush=True)
 
 
 class Ticks:
