@@ -83,7 +83,7 @@ def decode_clip(
         if _given(start) or _given(end): raise ClipError.of(path, "too short", f"nothing lies between {start} s and {end} s")
         raise ClipError.of(path, "empty")
     if not np.isfinite(x).all(): raise ClipError.of(path, "non-finite")
-    return x.mean(1), rate
+    return x.mean(1) if x.shape[1] > 1 else x[:, 0], rate
 
 # %% ../nbs/01_data.ipynb #cell-17
 def _resample_torchaudio(x, rate, sample_rate):

@@ -557,6 +557,8 @@ def test_absent_address_is_an_error_at_once(packed, serve):
     with pytest.raises(OSError, match="404"):
         read_index(f"{server.url}/nowhere")
     assert time.time() - begun < 30
+    with pytest.raises(ClipError, match="streamed"):
+        load_waveform(read_clips("shards", server.url).path[0], RATE)
     assert WebFile(f"{server.url}/index.json").readall() == (packed / "index.json").read_bytes()
 
 

@@ -42,8 +42,8 @@ RATE, SECONDS = 32000, 10.0
 
 def processor():
     """Seconds of processor time, ended workers included."""
-    t = os.times()
-    return t.user + t.system + t.children_user + t.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def timed(parts, rounds):
@@ -121,17 +121,18 @@ def rates(folder, table, args, ontology):
 
 
 def loader(folder, table, args, ontology):
-    pack(table, folder / "flac", clips_per_shard=12, progress=False)
-    there = read_clips("shards", folder / "flac", ontology)
-    many = pd.concat([there] * 8, ignore_index=True)
-    print(f"\nthe loader ({args.workers} processes, FLAC shards at places) against encoders on one thread; forward: no gradients, batch 4\n"
-          f"  {'':14s}forward  training   loader    loader of {args.workers} free cores / forward, / training of one   [clips a processor second; the loader's: of one process]")
+    print(f"\nthe loader, from shards at the encoder's rate, against encoders on one thread; clips a second of processor time\n"
+          f"  {'':12s}forward  training   loader: flac     wav   {args.workers} free cores of loader over one of forward: flac    wav   over training: flac    wav")
     torch.set_num_threads(1)
     for label in args.encoders:
         name, size = label.split(":")
         encoder = create_encoder(name, size=size, clip_seconds=SECONDS).to(memory_format=torch.channels_last)
-        clips = Clips(many, ontology, encoder.sample_rate, SECONDS, cache=False)
-        wave = torch.stack([clips[i][0] for i in range(4)])
+        sides = {}
+        for codec in ("flac", "wav"):
+            to = folder / f"{codec}{encoder.sample_rate}"
+            pack(table, to, codec=codec, sample_rate=encoder.sample_rate, clips_per_shard=12, progress=False)
+            sides[codec] = Clips(pd.concat([read_clips("shards", to, ontology)] * 12, ignore_index=True), ontology, encoder.sample_rate, SECONDS, cache=False)
+        wave = torch.stack([sides["wav"][i][0] for i in range(4)])
 
         def forward():
             with torch.no_grad():
@@ -142,13 +143,14 @@ def loader(folder, table, args, ontology):
             encoder.train()(wave, encoder.sample_rate).sum().backward()
             return 4
 
-        def load():
-            return sum(len(b.clip_ids) for b in batches(clips, 8, workers=args.workers))
+        def load(codec):
+            return sum(len(b.clip_ids) for b in batches(sides[codec], 8, workers=args.workers))
 
-        one = timed(dict(forward=forward, training=training), args.rounds)
-        feed = timed(dict(load=load), max(1, args.rounds - 1))["load"][1]
-        f, t = one["forward"][1], one["training"][1]
-        print(f"  {label:14s}{f:7.1f}{t:10.1f}{feed:9.1f}{args.workers * feed / f:30.1f}{args.workers * feed / t:12.1f}", flush=True)
+        one = timed(dict(forward=forward, training=training), 3 * args.rounds)
+        fed = timed({codec: partial(load, codec) for codec in sides}, max(1, args.rounds - 1))
+        f, t, flac, wav = one["forward"][1], one["training"][1], fed["flac"][1], fed["wav"][1]
+        n = args.workers
+        print(f"  {label:12s}{f:7.1f}{t:10.1f}{flac:15.1f}{wav:8.1f}{n * flac / f:50.1f}{n * wav / f:7.1f}{n * flac / t:22.1f}{n * wav / t:7.1f}", flush=True)
 
 
 class Ticks:
