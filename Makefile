@@ -17,7 +17,7 @@ help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 	@echo "make setup   only the virtual environment, in $(VENV)"
 	@echo "make paper-plan  what make paper has left to run, and the hours that it takes"
-	@echo "make bench   the time of OmAP, of the SPA branch in a training step, and of the encoders"
+	@echo "make bench   the time of OmAP, of the SPA branch in a training step, of the encoders, and of packing and reading shards"
 	@echo "make browser-test  install what it needs, then go through the listening test in a browser"
 	@echo "make export  after editing a notebook: write spa_lib from it, and clean it"
 
@@ -51,6 +51,7 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/omap.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/step.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/encoders.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/shards.py
 
 browser-test: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'

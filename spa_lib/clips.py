@@ -28,6 +28,7 @@ PROBLEMS = {
     "empty": "no bytes, or no samples",
     "truncated": "the file ends before its own header or last page says",
     "undecodable": "not audio, or of a kind that cannot be decoded here",
+    "damaged": "the bytes are not those that were packed",
     "non-finite": "a sample is nan or infinite",
     "too short": "shorter than the stated minimum, or its segment lies outside the file",
     "duplicated id": "an earlier row has the same clip id",
@@ -236,7 +237,11 @@ def _synth(root=None, **options):
     for o in options: one_of(o, inspect.signature(synth_clips).parameters, "option of synth")
     return synth_clips(root=root, **options)
 
-SOURCES = {"synth": _synth, "audioset": _audioset, "esc50": _esc50, "esc10": _esc10, "urbansound8k": _urbansound8k, "csv": _csv}
+def _shards(root, eval_fold=None):
+    from spa_lib.shards import shard_table
+    return shard_table(root, eval_fold)
+
+SOURCES = {"synth": _synth, "audioset": _audioset, "esc50": _esc50, "esc10": _esc10, "urbansound8k": _urbansound8k, "csv": _csv, "shards": _shards}
 
 # %% ../nbs/01_clips.ipynb #cell-32
 def _unknown(label, ontology):
@@ -265,6 +270,7 @@ def _files(table):
     for row, (clip_id, path) in enumerate(zip(table.clip_id, table.path)):
         if clip_id in seen: problems.append(Problem(row, clip_id, "duplicated id"))
         seen.add(clip_id)
+        if ".tar#" in path: continue # a place in a shard, which was looked at when its index was read
         if not os.path.isfile(path): problems.append(Problem(row, clip_id, "missing", path))
         elif os.path.getsize(path) == 0: problems.append(Problem(row, clip_id, "empty", path))
     return problems
@@ -281,7 +287,7 @@ def _recordings(ids, pattern):
 
 # %% ../nbs/01_clips.ipynb #cell-37
 def read_clips(
-    source: str, # "synth", "audioset", "esc50", "esc10" (its ten-class part), "urbansound8k" or "csv"
+    source: str, # "synth", "audioset", "esc50", "esc10" (its ten-class part), "urbansound8k", "csv", or "shards": what spa_lib.shards packed
     root: str|Path|None = None, # the set's folder; for csv the file; None = in the cache
     ontology: Ontology|None = None, # its classes are the valid labels; None = AudioSet's 527
     on_problem: str = "refuse", # or "leave_out"
@@ -289,7 +295,7 @@ def read_clips(
     recording_pattern: str|None = None, # regular expression, its groups name the recording in a clip id: `FREESOUND_IDS`
     download: bool = False, # fetch esc50 or urbansound8k where absent
     url: str|None = None, # another address of them
-    **options, # of the source: segments, clips, whole_soundtracks (audioset); eval_fold (esc50, urbansound8k); those of `synth_clips`
+    **options, # of the source: segments, clips, whole_soundtracks (audioset); eval_fold (esc50, urbansound8k, shards); those of `synth_clips`
 ) -> pd.DataFrame: # `COLUMNS`, one row a clip; what was left out is in `.attrs["problems"]`
     "The clip table of a source (4.1). Raises ValueError with counts and the first few clips where some cannot be used and `on_problem` is 'refuse'."
     one_of(on_problem, ON_PROBLEM, "on_problem")

@@ -9,11 +9,11 @@ __all__ = ['Embedded', 'Frozen', 'embed_clips', 'freeze_encoder']
 import hashlib
 import numpy as np
 import torch
-from pathlib import Path
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from .basics import cache_dir, write_atomic
 from .data import Clips, batches, clip_list_hash
+from .places import clip_size
 
 # %% ../nbs/04_frozen.ipynb #cell-5
 class Embedded(Dataset):
@@ -47,7 +47,7 @@ def _key(encoder: nn.Module, clips: Clips) -> str:
     "Identity of the embeddings: weights, clips, and how these were cut."
     h = hashlib.sha256()
     for name, value in encoder.state_dict().items(): h.update(name.encode()); h.update(value.detach().cpu().contiguous().numpy().tobytes())
-    sizes = [Path(p).stat().st_size for p in clips.table.path]
+    sizes = [clip_size(p) for p in clips.table.path]
     policy = {k: v for k, v in clips.policy.items() if k != "seed"} # a centre crop draws nothing
     h.update(repr((type(encoder).__name__, clip_list_hash(clips.table), sizes, sorted(policy.items()))).encode())
     return h.hexdigest()[:32]

@@ -32,6 +32,11 @@ def class_turn(
     return rng.permuted(np.stack(queue, axis=1), axis=1).ravel()[:size].tolist()
 
 # %% ../nbs/04_recipe.ipynb #cell-7
+def _weights(targets, offset):
+    "Sum of 1000/(offset + n_c) over the labels of each clip. A part at a time: targets of a byte each stay small."
+    per_class = 1000/(offset + targets.sum(0, dtype=np.float32))
+    return np.concatenate([targets[k:k + 65536].astype(np.float32) @ per_class for k in range(0, len(targets), 65536)])
+
 def epoch_order(
     targets: np.ndarray, # [N, C] 0 or 1
     epoch: int, # which epoch, from 0
@@ -44,10 +49,10 @@ def epoch_order(
     n, rng = len(targets), np.random.default_rng((seed, epoch))
     if balanced and one_of(sampler, SAMPLERS, "sampler") == "class-turn": return class_turn(targets, epoch_clips or n, rng)
     if balanced and sampler == "weighted-with":
-        weights = targets @ (1000/(0.01 + targets.sum(0)))
+        weights = _weights(targets, 0.01)
         return rng.choice(n, epoch_clips or n, p=weights/weights.sum()).tolist()
     if epoch_clips > n: raise ValueError(f"epoch_clips = {epoch_clips} is more than the {n} clips there are; set it to {n} or fewer")
-    weights = targets @ (1000/(100 + targets.sum(0))) if balanced else np.ones(n)
+    weights = _weights(targets, 100) if balanced else np.ones(n)
     keys = rng.exponential(size=n)/np.maximum(weights, 1e-12) # the smallest keys are a draw without replacement
     return np.argsort(keys)[:epoch_clips or n].tolist()
 

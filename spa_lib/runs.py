@@ -102,7 +102,7 @@ SCALES = {
 }
 
 # %% ../nbs/04_runs.ipynb #cell-11
-CHOICES = {"head": ("spa", "official"), "source": ("synth", "audioset", "esc50", "esc10", "urbansound8k", "csv"),
+CHOICES = {"head": ("spa", "official"), "source": ("synth", "audioset", "esc50", "esc10", "urbansound8k", "csv", "shards"),
            "text_branch": ("trained", "centred", "whitened", "detached", "contrastive", "contrastive-batch", "sigmoid", "decorrelated"),
            "pad": ("zero", "repeat"), "on_problem": ("refuse", "leave_out"),
            "method": ("direct", "prompt", "desc", "concat"), "precision": ("float32", "bfloat16"), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampler": SAMPLERS}

@@ -541,7 +541,7 @@ def test_a_folder_with_other_files_is_left_alone(served, tmp_path, ontology):
 def test_targets(ontology):
     table = rows_of([("a", ("/m/06mb1", "/m/03m9d0z")), ("b", ("/m/06mb1",))])
     y = targets(table, ontology)
-    assert y.dtype == np.float32 and y.shape == (2, 527) and y.sum() == 3
+    assert y.dtype == np.uint8 and y.shape == (2, 527) and y.sum() == 3
     assert [ontology.mids[c] for c in np.flatnonzero(y[1])] == ["/m/06mb1"]
     small = ontology.subset(["/m/03m9d0z", "/m/06mb1"])
     assert np.array_equal(targets(table, small)[:, small.index("/m/06mb1")], [1, 1])
@@ -670,7 +670,7 @@ def test_batches(seven, ontology, workers, cache):
     assert len(loader) == 3 and [b.wave.shape[0] for b in found] == [2, 2, 1] and {b.sample_rate for b in found} == {8000}
     assert torch.equal(torch.cat([b.wave for b in found]), plain)
     assert [i for b in found for i in b.clip_ids] == [str(i) for i in order]
-    assert torch.equal(torch.cat([b.y for b in found]), torch.from_numpy(clips.targets[order]))
+    assert torch.equal(torch.cat([b.y for b in found]), torch.from_numpy(clips.targets[order]).float())
     clips.set_epoch(3)
     later = torch.cat([b.wave for b in loader])
     assert torch.equal(later, torch.stack([clips[i][0] for i in order])) and not torch.equal(later, plain)

@@ -1,0 +1,632 @@
+"""Shards: packed, killed, damaged, streamed; small files made here, and real clips where they lie."""
+import http.server
+import io
+import json
+import logging
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from tqdm import tqdm
+
+from spa_lib import shards as room
+from spa_lib.clips import ClipError, clip_list_hash, read_clips
+from spa_lib.data import Clips, batches, check_clips, decode_clip, load_waveform
+from spa_lib.manifest import manifest
+from spa_lib.ontology import Ontology
+from spa_lib.places import WebFile, clip_size, open_source, read_place
+from spa_lib.recipe import SAMPLERS, epoch_order
+from spa_lib.rows import DatasetAudio, dataset_clips
+from spa_lib.runs import make_config
+from spa_lib.shards import CODECS, encode, pack, read_index, shard_table, verify
+from spa_lib.streams import Stream, epoch_shards, node_clips, stream_batches
+from spa_lib.train import train
+
+soundfile = pytest.importorskip("soundfile", reason="shards are written with soundfile")
+LABELS = ("/m/06mb1", "/m/03m9d0z", "/m/0bt9lr", "/m/068hy", "/m/0jbk")
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def ontology():
+    return Ontology.audioset()
+
+
+def noise(seed, seconds=0.25):
+    return np.random.default_rng(seed).integers(-9000, 9000, round(seconds * RATE)).astype(np.int16)
+
+
+def loose(folder, n_train=40, n_eval=10, seconds=0.25):
+    """A folder in AudioSet's layout: clips of noise, one or two labels each."""
+    (folder / "clips").mkdir(parents=True)
+    for split, n in (("train", n_train), ("eval", n_eval)):
+        lines = []
+        for i in range(n):
+            soundfile.write(folder / "clips" / f"{split}{i}.wav", noise(1000 * len(split) + i, seconds), RATE)
+            lines.append(f'{split}{i}, 0.0, 10.0, "{",".join(sorted({LABELS[i % 5], LABELS[i * i % 3]}))}"')
+        (folder / f"{split}_segments.csv").write_text("# made up\n" + "\n".join(lines) + "\n")
+    return read_clips("audioset", folder)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return loose(tmp_path_factory.mktemp("loose"))
+
+
+@pytest.fixture(scope="module")
+def packed(table, tmp_path_factory):
+    """Read only: a test that breaks shards copies them."""
+    folder = tmp_path_factory.mktemp("packed")
+    pack(table, folder, clips_per_shard=8, progress=False)
+    return folder
+
+
+@pytest.fixture
+def mine(packed, tmp_path):
+    return Path(shutil.copytree(packed, tmp_path / "mine"))
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir()) if p.name != ".lock"}
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+# ---- coding -------------------------------------------------------------------------------------------------
+
+def test_flac_and_wav_keep_16_bits_and_all_codecs_write_the_same_bytes_twice():
+    wave = noise(0, 1).astype(np.float32) / 32768
+    for codec in [c for c in CODECS if c != "as is"]:
+        data = encode(wave, RATE, codec)
+        back, rate = decode_clip(io.BytesIO(data))
+        assert rate == RATE and len(back) == len(wave)
+        assert np.array_equal(back, wave) == (codec in ("flac", "wav"))
+        time.sleep(0.002)  # libsndfile numbers Ogg streams by the clock
+        assert encode(wave, RATE, codec) == data
+    loud = np.array([1.5, -1.5, 1, -1], np.float32)
+    assert decode_clip(io.BytesIO(encode(loud, RATE)))[0].tolist() == [32767 / 32768, -1, 32767 / 32768, -1]
+
+
+def test_ogg_checksum_is_libsndfiles_own():
+    out = io.BytesIO()
+    with soundfile.SoundFile(out, "w", RATE, 1, subtype="VORBIS", format="OGG") as f:
+        f.write(noise(1, 1))
+    data = out.getvalue()
+    head = 27 + data[26]
+    page = bytearray(data[: head + sum(data[27:head])])
+    said, page[22:26] = bytes(page[22:26]), bytes(4)
+    assert room._ogg_crc(page).to_bytes(4, "little") == said
+    serial = int.from_bytes(data[14:18], "little")
+    assert room._numbered(room._numbered(data, 7), serial) == data
+
+
+@pytest.mark.parametrize("wrong, said", [(dict(codec="opus", sample_rate=32000), "48000"), (dict(codec="mp3"), "flac"), (dict(clips_per_shard=0), "at least 1"),
+                                         (dict(codec="as is", sample_rate=8000), "whole files"), (dict(on_problem="leave"), "leave_out")])
+def test_pack_refuses_before_it_writes(table, tmp_path, wrong, said):
+    with pytest.raises(ValueError, match=said):
+        pack(table, tmp_path / "out", progress=False, **wrong)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="twice"):
+        pack(pd.concat([table, table[:1]]), tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match="no clip"):
+        pack(table[:0], tmp_path / "out", progress=False)
+
+
+# ---- packing and reading ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("how", [dict(codec="flac"), dict(codec="as is")], ids=lambda h: h["codec"])
+def test_shards_give_what_loose_files_give(table, ontology, tmp_path, how):
+    index = pack(table, tmp_path, clips_per_shard=8, progress=False, **how)
+    there = read_clips("shards", tmp_path, ontology)
+    assert clip_list_hash(there) == clip_list_hash(table) == index["clips_hash"]
+    assert there.drop(columns="path").equals(table.drop(columns="path"))
+    options = dict(ontology=ontology, sample_rate=RATE, clip_seconds=0.1, seed=5, cache=False)
+    a, b = Clips(table, **options), Clips(there, **options)
+    a.set_epoch(2), b.set_epoch(2)
+    order = epoch_order(a.targets, 2, 5, True, 30, "weighted-with")
+    for x, y in zip(batches(a, 7, order), batches(b, 7, order, workers=1), strict=True):
+        assert x.clip_ids == y.clip_ids and torch.equal(x.wave, y.wave) and torch.equal(x.y, y.y)
+    assert check_clips(there, progress=False).equals(there)
+
+
+def test_index_says_what_is_there(packed, table):
+    index = read_index(packed)
+    assert index["clips"] == 50 and index["splits"] == {"eval": 10, "train": 40} and index["seconds"] == pytest.approx(12.5)
+    assert index["labels"] == table.mids.explode().value_counts().to_dict() and index["problems"] == []
+    assert [(s["shard"], s["clips"]) for s in index["shards"]] == [("eval-000000.tar", 5), ("eval-000001.tar", 5), *((f"train-{n:06d}.tar", 8) for n in range(5))]
+    assert verify(packed, progress=False).clips.sum() == 50
+    there = shard_table(packed)
+    for path, size in zip(there.path, map(clip_size, there.path)):
+        assert len(read_place(path)) == size
+    per_shard = there[there.split == "train"].groupby(there.path.str.split("#").str[0]).row.apply(list)
+    assert all(rows != sorted(rows, reverse=True) and max(np.diff(sorted(rows))) > 1 for rows in per_shard), "a mixture in each"
+
+
+def test_tar_is_what_other_tools_read(packed, table):
+    with tarfile.open(packed / "train-000000.tar") as tar:
+        for audio, told in zip(*[iter(tar.getmembers())] * 2):
+            assert audio.mtime == audio.uid == 0 and Path(audio.name).stem == Path(told.name).stem
+            row = json.load(tar.extractfile(told))
+            assert row["clip_id"] == table.clip_id[int(Path(audio.name).stem)] and tuple(row["mids"]) == table.mids[int(Path(audio.name).stem)]
+            assert soundfile.info(io.BytesIO(tar.extractfile(audio).read())).frames == 4000
+    wds = pytest.importorskip("webdataset")
+    samples = list(wds.WebDataset([str(p) for p in sorted(packed.glob("train-*.tar"))], shardshuffle=False).decode())
+    assert sorted(s["json"]["clip_id"] for s in samples) == sorted(table.clip_id[table.split == "train"])
+
+
+def test_any_clip_id_may_be_packed(table, tmp_path, ontology):
+    odd = table[:6].assign(clip_id=["a.b.c", "__x__", "ü/../y", "-Cup 'o' tea", "z" * 300, "a.b"])
+    pack(odd, tmp_path, progress=False)
+    assert read_clips("shards", tmp_path, ontology).clip_id.tolist() == odd.clip_id.tolist()
+    assert sorted(ids(stream(tmp_path, ontology, split="eval"))) == sorted(odd.clip_id)
+
+
+def test_other_rates_segments_and_folds(table, tmp_path, ontology):
+    cut = table[:10].assign(start_seconds=0.05, end_seconds=0.15, fold=[1, 2] * 5)
+    pack(cut, tmp_path, sample_rate=8000, progress=False)
+    there = read_clips("shards", tmp_path, ontology, eval_fold=2)
+    assert there.split.tolist() == ["train", "eval"] * 5 and there.start_seconds.isna().all()
+    wave, rate = decode_clip(there.path[0])
+    assert rate == 8000 and len(wave) == 800 and np.abs(wave - load_waveform(cut.path[0], 8000, 0.05, 0.15)).max() <= 0.5 / 32768 + 1e-7
+    with pytest.raises(ValueError, match="eval_fold"):
+        read_clips("shards", tmp_path, ontology, eval_fold=9)
+
+
+def test_broken_clips_are_listed_and_not_packed(table, tmp_path, ontology):
+    paths = table.path[:6].tolist()
+    for n, data in ((1, Path(paths[1]).read_bytes()[:500]), (2, b"not audio"), (3, b"")):
+        paths[n] = str(tmp_path / f"{n}.wav")
+        Path(paths[n]).write_bytes(data)
+    paths[4] = str(tmp_path / "nan.wav")
+    soundfile.write(paths[4], np.array([0, np.nan]), RATE, subtype="FLOAT")
+    broken = table[:6].assign(path=paths)
+    index = pack(broken, tmp_path / "out", progress=False)
+    assert {p["clip_id"]: p["problem"] for p in index["problems"]} == {"eval1": "truncated", "eval2": "undecodable", "eval3": "empty", "eval4": "non-finite"}
+    assert index["clips"] == 2 and sum(index["left_out"].values()) == 4
+    there = read_clips("shards", tmp_path / "out", ontology)
+    assert there.clip_id.tolist() == [broken.clip_id[0], broken.clip_id[5]] and len(there.attrs["problems"]) == 4
+    assert index["clips_hash"] == clip_list_hash(there)
+    with pytest.raises(ClipError, match="leave_out"):
+        pack(broken, tmp_path / "refused", on_problem="refuse", progress=False)
+    assert not list((tmp_path / "refused").glob("*.tar"))
+    assert pack(table[:4], tmp_path / "short", min_seconds=1, progress=False)["left_out"] == {"too short": 4}
+
+
+# ---- killed, full, resumed ----------------------------------------------------------------------------------
+
+def pack_alone(table, folder, options):
+    tqdm.set_lock(threading.RLock())  # not the one that forked processes share: who is killed may hold it
+    pack(table, folder, progress=False, **options)
+
+
+def packer(table, folder, **options):
+    """A packer in a process of its own."""
+    p = multiprocessing.get_context("fork").Process(target=pack_alone, args=(table, folder, options))
+    p.start()
+    return p
+
+
+def test_killed_at_any_moment_and_the_same_in_the_end(table, packed, tmp_path):
+    rng, kills = random.Random(0), 0
+    for _ in range(60):
+        p = packer(table, tmp_path, clips_per_shard=8)
+        p.join(rng.uniform(0.005, 0.06))
+        if p.is_alive():
+            kills += 1
+        p.kill()
+        p.join()
+        whole = {f.stem for f in tmp_path.glob("[!.]*-??????.json")}
+        for name in whole:
+            assert (tmp_path / f"{name}.tar").read_bytes() == (packed / f"{name}.tar").read_bytes(), "a half shard taken for a whole one"
+        if not (tmp_path / "index.json").exists():
+            with pytest.raises(FileNotFoundError, match=f"{len(whole)} whole shards"):
+                read_index(tmp_path)
+    pack(table, tmp_path, clips_per_shard=8, progress=False)
+    assert kills > 5 and contents(tmp_path) == contents(packed)
+
+
+@pytest.mark.slow
+def test_killed_with_workers_and_the_same_in_the_end(tmp_path):
+    table = loose(tmp_path / "loose", 400, 100, 2.0)
+    pack(table, tmp_path / "whole", clips_per_shard=20, progress=False)
+    table.to_pickle(tmp_path / "table.pkl")
+    code = f"import pandas as pd; from spa_lib.shards import pack\nif __name__ == '__main__': pack(pd.read_pickle({str(tmp_path / 'table.pkl')!r}), {str(tmp_path / 'out')!r}, clips_per_shard=20, workers=2, progress=False)"
+    (tmp_path / "main.py").write_text(code)
+    rng = random.Random(1)
+    for _ in range(4):
+        p = subprocess.Popen([sys.executable, tmp_path / "main.py"], start_new_session=True)
+        try:
+            p.wait(rng.uniform(8, 16))
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()
+    subprocess.run([sys.executable, tmp_path / "main.py"], check=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_workers_pack_the_same_bytes(table, packed, tmp_path):
+    pack(table, tmp_path, clips_per_shard=8, workers=2, progress=False)
+    assert contents(tmp_path) == contents(packed)
+
+
+def test_resuming_packs_only_what_is_lacking(table, mine, packed):
+    (mine / "train-000001.json").unlink()
+    (mine / "train-000002.tar").write_bytes(b"half")
+    (mine / ".train-000001-xyz.tar").write_bytes(b"left by a killed packer")
+    before = {p.name: p.stat().st_mtime_ns for p in mine.glob("[!.]*.tar")}
+    pack(table, mine, clips_per_shard=8, progress=False)
+    after = {p.name: p.stat().st_mtime_ns for p in mine.glob("*.tar")}
+    assert {n for n in before if before[n] != after[n]} == {"train-000001.tar", "train-000002.tar"}
+    assert contents(mine) == contents(packed)
+
+
+@pytest.mark.parametrize("other", [dict(codec="wav"), dict(seed=1), dict(clips_per_shard=7), dict(sample_rate=8000)], ids=str)
+def test_another_packing_is_not_mixed_in(table, mine, other):
+    before = contents(mine)
+    with pytest.raises(ValueError, match="other clips or settings"):
+        pack(table, mine, **{"clips_per_shard": 8, **other}, progress=False)
+    with pytest.raises(ValueError, match="other clips or settings"):
+        pack(table[1:], mine, clips_per_shard=8, progress=False)
+    assert contents(mine) == before
+
+
+def full(table, folder, room_for, queue):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_for, room_for))
+    try:
+        pack(table, folder, clips_per_shard=8, codec="wav", progress=False)
+    except OSError as e:
+        queue.put(str(e))
+
+
+def test_no_room_left(table, tmp_path):
+    """The system refuses to write on; what is whole stays, and packing goes on when there is room."""
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    p = context.Process(target=full, args=(table, tmp_path, 60_000, queue))
+    p.start()
+    said = queue.get(timeout=60)
+    p.join(60)
+    assert "no room left" in said and str(tmp_path) in said and "1 of 7 shards are whole" not in said and "call pack again" in said
+    assert not list(tmp_path.glob(".*")), "no half shard lies about"
+    index = pack(table, tmp_path, clips_per_shard=8, codec="wav", progress=False)
+    assert index["clips"] == 50 and len(verify(tmp_path, progress=False)) == 7
+
+
+def test_full_disk(table, tmp_path):
+    """A disk of a quarter of a megabyte, where such a one may be mounted."""
+    if shutil.which("mount") is None or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("no disk may be mounted here")
+    try:
+        with pytest.raises(OSError, match=r"no room left in .*GB free\). About .* GB more are needed. Make room: [1-9] of 7 shards are whole"):
+            pack(table, tmp_path, clips_per_shard=8, progress=False)
+        subprocess.run(["mount", "-o", "remount,size=8m", tmp_path], check=True)
+        assert pack(table, tmp_path, clips_per_shard=8, progress=False)["clips"] == 50
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+# ---- damage -------------------------------------------------------------------------------------------------
+
+def test_flipped_bit_is_named(mine, ontology):
+    there = read_clips("shards", mine, ontology)
+    shard, offset = there.path[3].split("#")[0], int(there.path[3].split("#")[1].split("+")[0])
+    flip(Path(shard), offset + 200)
+    with pytest.raises(ClipError, match=rf"{there.clip_id[3]!r}: damaged .*{offset:,}.*not those that were packed.*delete .*{Path(shard).name}"):
+        Clips(there, ontology, RATE, 0.1, cache=False)[3]
+    Clips(there, ontology, RATE, 0.1, cache=False)[4]
+    with pytest.raises(ValueError, match=rf"1 of 7 shards.*\n.*{Path(shard).name}: damaged.*\nDelete"):
+        verify(mine, progress=False)
+    assert [p["clip_id"] for p in check_clips(there, on_problem="leave_out", progress=False).attrs["problems"]] == [there.clip_id[3]]
+
+
+def test_truncated_and_missing_shards(mine, ontology):
+    shard = mine / "train-000001.tar"
+    with open(shard, "rb+") as f:
+        f.truncate(shard.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"(?s)3 of 50 clips cannot be used: 3 truncated|[34] of 50 clips cannot be used: [34] truncated.*train-000001.tar has .* bytes of"):
+        read_clips("shards", mine, ontology)
+    some = read_clips("shards", mine, ontology, on_problem="leave_out")
+    assert 40 < len(some) < 50 and not len(check_clips(some, progress=False).attrs["problems"]) - len(some.attrs["problems"])
+    later = shard_table(packed_copy := mine)  # the shard is cut while a run goes on
+    with pytest.raises(ClipError, match="the shard ends at byte"):
+        [load_waveform(p, RATE) for p in later.path[later.path.str.contains("train-000001")]]
+    shard.unlink()
+    with pytest.raises(ValueError, match="8 missing"):
+        read_clips("shards", packed_copy, ontology)
+    (mine / "eval-000000.json").unlink()
+    with pytest.raises(ValueError, match="(?s)eval-000000.tar: its index.*train-000001.tar: missing"):
+        verify(mine, progress=False)
+
+
+def test_a_look_at_a_clip_does_not_copy_the_list_of_problems(packed, ontology):
+    class Heavy(list):
+        def __deepcopy__(self, memo):
+            raise AssertionError("copied")
+
+    clips = Clips(shard_table(packed), ontology, RATE, 0.1, cache=False)
+    clips.table.attrs["problems"] = Heavy()
+    assert clips[0][0].shape == (1600,)
+    assert clips.targets.dtype == np.uint8 and next(iter(batches(clips, 2))).y.dtype == torch.float32
+
+
+# ---- a run --------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def seconds_long(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, loose(folder / "loose", 24, 8, 1.0)
+
+
+@pytest.mark.parametrize("options", [dict(balanced=True, epoch_clips=16, mixup_rate=0.5), dict(freeze=True, mixup_rate=0.0)], ids=["balanced", "frozen"])
+def test_a_run_on_shards_is_the_run_on_loose_files(seconds_long, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
+    folder, table = seconds_long
+    pack(table, tmp_path / "shards", clips_per_shard=7, progress=False)
+    common = dict(encoder="mn", clip_seconds=1.0, epochs=1, batch_size=8, dim=16, bootstrap=0, text_model="random", cache=False, device="cpu", **options)
+    runs = [train(make_config("demo", source=source, root=str(root), **common), tmp_path / "runs", progress=False)
+            for source, root in (("audioset", folder / "loose"), ("shards", tmp_path / "shards"))]
+    assert np.array_equal(runs[0].scores, runs[1].scores) and runs[0].clip_ids.tolist() == runs[1].clip_ids.tolist()
+    assert all(runs[0].metrics[k] == runs[1].metrics[k] for k in ("clips_hash", "train_clips_hash", "mAP", "OmAP"))
+    assert runs[0].log.drop(columns="seconds").equals(runs[1].log.drop(columns="seconds"))
+
+
+# ---- streams ------------------------------------------------------------------------------------------------
+
+def stream(folder, ontology, **options):
+    pytest.importorskip("webdataset")
+    return Stream(folder, ontology, **{**dict(sample_rate=RATE, clip_seconds=0.1, seed=4, buffer=8, wait=0.01), **options})
+
+
+def ids(s, workers=0):
+    return [c for b in stream_batches(s, 4, workers) for c in b.clip_ids]
+
+
+def test_stream_gives_each_clip_once_with_the_crop_of_clips(packed, ontology):
+    s = stream(packed, ontology)
+    s.set_epoch(3)
+    clips = Clips(s.table, ontology, RATE, 0.1, seed=4, cache=False)
+    clips.set_epoch(3)
+    seen = list(s)
+    assert sorted(i for _, i in seen) == list(range(40)) and all(torch.equal(wave, clips[i][0]) for wave, i in seen)
+    first = ids(s)
+    assert ids(s) == first and ids(stream(packed, ontology, seed=5)) != first
+    s.set_epoch(4)
+    assert ids(s) != first
+    batch = next(iter(stream_batches(s, 4)))
+    assert batch.y.shape == (4, 527) and batch.y.dtype == torch.float32 and batch.sample_rate == RATE
+    assert all(set(np.flatnonzero(y)) == {ontology.index(m) for m in s.table.mids[s.clip_ids.index(c)]} for y, c in zip(batch.y.numpy(), batch.clip_ids))
+
+
+@settings(max_examples=25, deadline=None)
+@given(world=st.integers(1, 5), workers=st.integers(1, 4), epoch=st.integers(0, 3))
+def test_nodes_and_workers_share_the_shards(packed, ontology, world, workers, epoch):
+    s = stream(packed, ontology, world=world)
+    s.set_epoch(epoch)
+    dealt = [n for r in range(world) for w in range(workers) for n in epoch_shards(s, r, w, workers)]
+    assert sorted(dealt) == sorted(s.shards) and sum(node_clips(s)) == 40
+
+
+def test_nodes_and_workers_together_see_every_clip_once(packed, ontology):
+    nodes = [stream(packed, ontology, rank=r, world=2) for r in range(2)]
+    seen = [ids(s, workers=2) for s in nodes]
+    assert sorted(seen[0] + seen[1]) == sorted(nodes[0].clip_ids) and [len(s) for s in seen] == node_clips(nodes[0])
+    with pytest.raises(ValueError, match="clips_per_shard"):
+        stream(packed, ontology, world=6)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_stream_gives_exactly_what_a_sampler_drew(packed, ontology, sampler):
+    nodes = [stream(packed, ontology, rank=r, world=2) for r in range(2)]
+    order = epoch_order(nodes[0].targets, 1, 4, True, 30, sampler)
+    for s in nodes:
+        s.set_epoch(1, order)
+    seen = [[i for _, i in s] for s in nodes]
+    assert sorted(seen[0] + seen[1]) == sorted(order) and [len(x) for x in seen] == node_clips(nodes[0]) and len(nodes[0]) == 30
+
+
+def cuts(shard):
+    """Bytes at which a tar file may be cut: inside a clip, inside a header, between two clips, before the last clip, at once."""
+    with tarfile.open(shard) as tar:
+        members = tar.getmembers()
+    return [members[4].offset_data + 100, members[4].offset + 100, members[4].offset, members[-2].offset, 0]
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_stream_notices_a_truncated_shard(mine, ontology, which, caplog):
+    shard = mine / "train-000002.tar"
+    table, at = stream(mine, ontology), cuts(shard)[which]
+    with open(shard, "rb+") as f:
+        f.truncate(at)
+    with pytest.raises(OSError, match=r"train-000002.tar gave \d of 8 clips.*verify"):
+        ids(table)
+    table.on_problem = "leave_out"
+    with caplog.at_level(logging.WARNING, "spa_lib"):
+        assert 32 <= len(ids(table)) < 40 and "train-000002.tar gave" in caplog.text
+
+
+def test_stream_notices_flipped_bits(mine, ontology):
+    with tarfile.open(mine / "train-000002.tar") as tar:
+        members = tar.getmembers()
+    flip(mine / "train-000002.tar", members[4].offset_data + 100)
+    with pytest.raises(ClipError, match=r"damaged .*train-000002.tar"):
+        ids(stream(mine, ontology))
+    assert len(ids(stream(mine, ontology, on_problem="leave_out"))) == 39
+    flip(mine / "train-000002.tar", members[4].offset_data + 100)
+    flip(mine / "train-000002.tar", members[4].offset + 3)  # in a header
+    with pytest.raises(OSError, match=r"train-000002.tar gave"):
+        ids(stream(mine, ontology))
+
+
+# ---- over http ----------------------------------------------------------------------------------------------
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves a folder; breaks off tar files after `most` bytes a connection, `times` times; without ranges if told so."""
+    daemon_threads = True
+
+    def __init__(self, folder, most=1 << 30, times=0, ranges=True):
+        self.folder, self.most, self.left, self.ranges, self.asked = folder, most, times, ranges, []
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, s = Path(self.server.folder) / self.path[1:], self.server
+        if not path.exists():
+            return self.send_error(404)
+        data = path.read_bytes()
+        first = int(self.headers["Range"][6:-1]) if s.ranges and self.headers["Range"] else 0
+        s.asked.append((self.path, first))
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(data) - first))
+        self.end_headers()
+        broken = path.suffix == ".tar" and s.left > 0
+        s.left -= broken
+        self.wfile.write(data[first : first + s.most] if broken else data[first:])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(*args, **options):
+        servers.append(Server(*args, **options))
+        return servers[-1]
+
+    yield start
+    for s in servers:
+        s.shutdown()
+        s.server_close()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_stream_over_http_is_that_from_disk_though_connections_break(packed, ontology, serve, ranges):
+    server = serve(packed, most=20_000, times=3, ranges=ranges)
+    a, b = (list(stream_batches(stream(root, ontology), 8)) for root in (packed, server.url))
+    assert all(x.clip_ids == y.clip_ids and torch.equal(x.wave, y.wave) for x, y in zip(a, b, strict=True))
+    assert server.left == 0 and (not ranges or any(first for _, first in server.asked))
+
+
+def test_source_that_breaks_for_good_is_named(packed, ontology, serve):
+    server = serve(packed, most=0, times=10**6)
+    s = stream(server.url, ontology, retries=2)
+    with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar gave 0 of 8 clips.*given up at byte 0.*3 tries"):
+        ids(s)
+    s.on_problem = "leave_out"
+    assert ids(s) == []
+
+
+def test_source_that_vanishes_in_the_middle(packed, ontology, serve):
+    server = serve(packed)
+    s = stream(server.url, ontology, retries=1, buffer=1)
+    items = iter(s)
+    first = [next(items)[1] for _ in range(9)]
+    server.shutdown(), server.server_close()
+    with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar gave . of 8 clips"):
+        first += [i for _, i in items]
+    assert len(set(first)) == 9
+
+
+def test_absent_address_is_an_error_at_once(packed, serve):
+    server = serve(packed)
+    begun = time.time()
+    with pytest.raises(OSError, match="404"):
+        open_source(f"{server.url}/none.tar", retries=5, wait=60).read()
+    with pytest.raises(OSError, match="404"):
+        read_index(f"{server.url}/nowhere")
+    assert time.time() - begun < 30
+    with pytest.raises(ClipError, match="streamed"):
+        load_waveform(read_clips("shards", server.url).path[0], RATE)
+    assert WebFile(f"{server.url}/index.json").readall() == (packed / "index.json").read_bytes()
+
+
+# ---- datasets -----------------------------------------------------------------------------------------------
+
+def test_rows_of_a_dataset(tmp_path, ontology):
+    wave = noise(3).astype(np.float32) / 32768
+    flac = encode(wave, RATE)
+    (tmp_path / "clip.flac").write_bytes(flac)
+    rows = [dict(id="a.1", labels=["Rain", "/m/03m9d0z"], audio=dict(array=wave, sampling_rate=RATE)), dict(id=2, labels="Bark", audio=dict(bytes=flac, path=None)),
+            dict(id="c", labels=[ontology.index("Dog")], audio=dict(path=str(tmp_path / "clip.flac"))), dict(id="d", labels=["Rain"], audio=dict(array=np.stack([wave, wave]), sampling_rate=RATE)),
+            dict(id="e", labels=["Rain"], audio=dict(array=np.array([np.nan]), sampling_rate=RATE)), dict(id="f", labels=["Rain"], audio=dict(bytes=flac[:90]))]
+    table, audio = dataset_clips(rows, ontology, split="eval")
+    index = pack(table, tmp_path / "out", audio=audio, progress=False)
+    assert {p["clip_id"]: p["problem"] for p in index["problems"]} == {"e": "non-finite", "f": "undecodable"}
+    there = read_clips("shards", tmp_path / "out", ontology)
+    assert there.clip_id.tolist() == ["a.1", "2", "c", "d"] and set(there.split) == {"eval"}
+    assert [sorted(ontology.name(m) for m in mids) for mids in there.mids] == [["Rain", "Wind"], ["Bark"], ["Dog"], ["Rain"]]
+    assert all(np.array_equal(load_waveform(p, RATE), wave) for p in there.path)
+    with pytest.raises(ValueError, match="unknown label.*Did you mean|unknown label.*did you mean"):
+        dataset_clips([dict(id="a", labels="Barke", audio={})], ontology)
+    kept, audio = dataset_clips([dict(id="a", labels="Nothing at all", audio={}), *rows[:2]], ontology, on_problem="leave_out")
+    assert pack(kept, tmp_path / "kept", audio=audio, progress=False)["clips"] == 2, "rows keep their sound when one before them is left out"
+
+
+def test_a_hugging_face_dataset(tmp_path, ontology):
+    datasets = pytest.importorskip("datasets")
+    wave = noise(3).astype(np.float32) / 32768
+    sound = datasets.Features(dict(bytes=datasets.Value("binary"), path=datasets.Value("string")))
+    features = datasets.Features(dict(id=datasets.Value("string"), audio=sound, labels=datasets.Sequence(datasets.ClassLabel(names=["Rain", "Wind"]))))
+    rows = datasets.Dataset.from_list([dict(id=f"r{n}", audio=dict(bytes=encode(wave * 0.5**n, RATE), path=None), labels=[n % 2]) for n in range(4)], features)
+    rows = rows.cast_column("audio", datasets.Audio(sampling_rate=RATE))
+    table, audio = dataset_clips(rows, ontology)
+    pack(table, tmp_path / "out", audio=audio, clips_per_shard=2, progress=False)
+    there = read_clips("shards", tmp_path / "out", ontology)
+    assert [ontology.name(m) for (m,) in there.mids] == ["Rain", "Wind"] * 2 and len(DatasetAudio(rows)) == 4
+    assert np.array_equal(load_waveform(there.path[0], RATE), wave)
+
+
+# ---- manifest -----------------------------------------------------------------------------------------------
+
+def test_manifest_counts_what_is_there(tmp_path, ontology):
+    table = loose(tmp_path, 40, 10)
+    gone = ["train0", "train7", "eval3"]
+    for clip in gone:
+        (tmp_path / "clips" / f"{clip}.wav").unlink()
+    (tmp_path / "clips" / "train9.wav").write_bytes(b"broken")
+    lists = sorted(tmp_path.glob("*_segments.csv"))
+    there = read_clips("audioset", tmp_path, on_problem="leave_out")
+    pack(there, tmp_path / "shards", progress=False)
+    m = manifest(lists, read_clips("shards", tmp_path / "shards"))
+    assert m.total.listed.to_dict() == {"eval_segments.csv": 10, "train_segments.csv": 40, "all": 50} and m.total.missing["all"] == 4
+    assert m.missing.set_index("clip_id").problem.to_dict() == {**dict.fromkeys(gone, "missing"), "train9": "undecodable"}
+    kept = table[~table.clip_id.isin([*gone, "train9"])]
+    assert m.classes.listed.to_dict() == table.mids.explode().value_counts()[m.classes.index].to_dict()
+    assert m.classes.present.to_dict() == kept.mids.explode().value_counts()[m.classes.index].to_dict()
+    assert m.clips_hash == clip_list_hash(kept) and "46 of 50 listed clips are present (92.0 %)" in str(m)
+    with pytest.raises(ValueError, match="other labels"):
+        manifest(lists, there.assign(mids=[("/m/06mb1",)] * len(there)))
+
+
+# ---- real clips ---------------------------------------------------------------------------------------------
+
+@pytest.mark.slow
+def test_real_clips_packed_for_travel(shared, tmp_path):
+    table = read_clips("audioset", shared / "data" / "audioset_mini")
+    index = pack(table, tmp_path, codec="as is", progress=False)
+    assert index["clips"] == 1493 and not index["problems"] and index["clips_hash"] == clip_list_hash(table)
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 45e6
+    there = read_clips("shards", tmp_path)
+    assert all(np.array_equal(load_waveform(there.path[i], 32000), load_waveform(table.path[i], 32000)) for i in range(0, 1493, 50))
