@@ -7,7 +7,7 @@ __all__ = ['pick_device', 'patience', 'Processes', 'total', 'gather', 'join', 'a
            'first_alone', 'share_batch_norm', 'enter', 'launch']
 
 # %% ../nbs/04_devices.ipynb #a8bcb644
-import ctypes, io, os, signal, subprocess, sys
+import ctypes, io, os, re, signal, subprocess, sys
 from contextlib import contextmanager
 from datetime import timedelta
 import torch
@@ -133,7 +133,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, eps, group):
         over, shape = [0, *range(2, x.ndim)], (1, -1, *[1]*(x.ndim - 2))
-        z = x.float()
+        z = x.to(torch.promote_types(x.dtype, torch.float32))
         sums = total(group, torch.cat([z.sum(over), z.new_tensor([z.numel()/z.shape[1]])]))
         mean, n = sums[:-1]/sums[-1], sums[-1]
         z = z - mean.view(shape)
@@ -147,7 +147,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g, *_):
         z, weight, var, n = ctx.saved_tensors
-        g = g.float()
+        g = g.to(z.dtype)
         own = torch.stack([g.sum(ctx.over), (g*z).sum(ctx.over)])
         mean_g, mean_gz = ((s/n).view(ctx.shape) for s in total(ctx.group, own.clone()))
         dx = (weight*(var + ctx.eps).rsqrt()).view(ctx.shape)*(g - mean_g - z*mean_gz)
@@ -181,7 +181,7 @@ def launch(
     arguments: list[str],
     processes: int, # on this machine
 ):
-    "Run a module in several processes and wait for them. RuntimeError with the last they said where one fails."
+    "Run a module in several processes and wait for them. RuntimeError with the errors they said where one fails."
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", module, *arguments]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1)//processes))
     follow = (lambda: ctypes.CDLL(None).prctl(1, signal.SIGTERM)) if sys.platform == "linux" else None # a notebook that is killed takes them along
@@ -189,7 +189,7 @@ def launch(
     with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": threads}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=follow) as p:
         try:
             for line in io.TextIOWrapper(p.stdout, errors="replace", newline=""): # a bar's \r stays one
-                said = [*said[-200:], line]
+                if re.match(r"(\[rank\d+\]: )?[\w.]*(Error|Exception): ", line): said.append(line)
                 print(line, end="", flush=True)
         except BaseException: p.terminate(); raise
-    if p.returncode: raise RuntimeError(f"{processes} processes of {module} ended with {p.returncode}:\n{''.join(said)[-6000:]}")
+    if p.returncode: raise RuntimeError(f"{processes} processes of {module} failed ({p.returncode}). Their errors:\n{''.join(said)}What they said before stands above")
