@@ -191,13 +191,6 @@ def resume_state(t: Training):
     agree(t.group, (t.epoch, t.step_done), "the epoch and step to go on from")
 
 # %% ../nbs/04_train.ipynb #cell-20
-def _numbered(loader, t: Training):
-    "Step and batch, from the first step that is not done."
-    try: yield from enumerate(loader, start=t.step_done)
-    except RuntimeError as e:
-        raise RuntimeError(f"the clips of epoch {t.epoch}, step {t.step_done} could not be loaded: {e}. A process that loads them was lost if this names one (memory is the usual cause: lower workers, {t.cfg.workers} now). "
-                           "Begin the run again: it goes on from its last state") from e
-
 def train_epoch(t: Training, bar):
     "The rest of the current epoch, from the first step that is not done."
     cfg, B, begun, saved = t.cfg, t.cfg.batch_size, time.time(), time.time()
@@ -206,7 +199,7 @@ def train_epoch(t: Training, bar):
     t.model.train()
     steps = -(-len(order)//B)
     loader = batches(t.data.train, B, order=order[t.step_done*B:], workers=cfg.workers, part=t.group.rows, pin=t.device.type == "cuda")
-    for step, batch in _numbered(loader, t):
+    for step, batch in enumerate(loader, start=t.step_done):
         n = min(B, len(order) - step*B)
         for name, value in training_step(t, batch, step, steps, n).items():
             t.sums[name] = t.sums.get(name, 0.0) + value*n/len(order)
@@ -235,7 +228,10 @@ def fit(
     steps = -(-(cfg.epoch_clips or len(t.data.train))//cfg.batch_size)
     with tqdm(total=steps*cfg.epochs, initial=steps*t.epoch + t.step_done, desc=run_name(cfg), disable=not t.progress, mininterval=1) as bar:
         while t.epoch < cfg.epochs:
-            train_epoch(t, bar)
+            try: train_epoch(t, bar)
+            except RuntimeError as e: # torch raises it wherever the training is when the process ends
+                if "DataLoader worker" not in str(e): raise
+                raise RuntimeError(f"a process that loads clips was lost in epoch {t.epoch}, step {t.step_done}: {e} The usual cause is memory: lower workers ({cfg.workers}). Begin again: the run goes on from its last state") from e
             row = dict(epoch=t.epoch + 1, **t.sums, **t.text_gauges(), **t.audio.read(), seconds=t.seconds)
             if cfg.eval_every and (t.epoch + 1) % cfg.eval_every == 0: row |= quick_scores(t)
             t.rows.append(row)

@@ -237,5 +237,5 @@ def test_a_batch_smaller_than_the_processes_is_refused(tmp_path, monkeypatch):
 
 
 def test_failed_processes_raise_with_what_they_said(tmp_path):
-    with pytest.raises(RuntimeError, match="(?s)2 processes of spa_lib.train failed.*Did you mean 'ast'"):
+    with pytest.raises(RuntimeError, match="(?s)2 processes of spa_lib.train failed.*Did you mean 'passt'"):
         train_all([replace(SMALL, encoder="asst")], tmp_path, processes=2)
