@@ -50,8 +50,10 @@ def save_checkpoint(
         digest = sha256_of(p)
         with open(p, "ab") as f: f.write(MARK + digest.encode())
     try: write_atomic(new, write)
-    except (OSError, RuntimeError) as e: # torch says RuntimeError
-        raise OSError(getattr(e, "errno", None) or errno.ENOSPC, f"the state of the training needs about {_bytes_of(state):,} bytes in {last.parent}, where {shutil.disk_usage(last.parent).free:,} are free, "
+    except (OSError, RuntimeError) as e:
+        if not isinstance(e, OSError) and "inline_container" not in str(e) and "StreamWriter" not in str(e): raise # torch's writer does not say OSError
+        need, free = _bytes_of(state), shutil.disk_usage(last.parent).free
+        raise OSError(getattr(e, "errno", None) or (errno.ENOSPC if free < need else errno.EIO), f"the state of the training needs about {need:,} bytes in {last.parent}, where {free:,} are free, "
                       f"and could not be written ({str(e)[:200]}). The states that were there are as they were: make room and begin again, it goes on from them") from e
     if last.exists() and not _fault(last): last.replace(previous)
     return new.replace(last)

@@ -116,9 +116,10 @@ def agree(group: Processes, value, what: str):
 @torch.no_grad()
 def start_alike(group: Processes, model: nn.Module):
     "Give all processes the weights of the first."
-    if group.count > 1:
-        with _waiting(group):
-            for value in model.state_dict().values(): dist.broadcast(value, 0)
+    for value in model.state_dict().values() if group.count > 1 else ():
+        whole = value.contiguous()
+        with _waiting(group): dist.broadcast(whole, 0)
+        value.copy_(whole)
 
 @contextmanager
 def first_alone(group: Processes):

@@ -75,7 +75,7 @@ def load_data(
 # %% ../nbs/04_train.ipynb #cell-13
 def set_precision(cfg: RunConfig):
     "On a GPU, float32 is float32, and TF32 only where `precision` asks for it."
-    for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv): part.fp32_precision = "tf32" if cfg.precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
 
 # %% ../nbs/04_train.ipynb #cell-14
 class OfficialHead(nn.Module):

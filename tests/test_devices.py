@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from unittest import mock
 
@@ -13,14 +14,14 @@ import torch
 
 from spa_lib import train as room
 from spa_lib.data import batches
-from spa_lib.devices import Processes, agree, average_gradients, enter, gather, join
+from spa_lib.devices import Processes, agree, average_gradients, enter, gather, join, launch
 from spa_lib.model import BRANCHES
 from spa_lib.recipe import epoch_order
 from spa_lib.runs import make_config, read_run, run_name
 from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train, train_all, training_step
 
 pytest.importorskip("accelerate")
-SMALL = make_config("smoke", epochs=2, n_train=22, n_eval=17, batch_size=7, mixup_rate=0.0, bootstrap=20)
+SMALL = make_config("smoke", epochs=2, n_train=22, n_eval=17, batch_size=7, clip_seconds=1.0, dim=16, mixup_rate=0.0, bootstrap=5)
 STEPS = {branch: (replace(SMALL, text_branch=branch), 7) for branch in BRANCHES}
 STEPS |= {"without": (replace(SMALL, alpha=0.0), 7), "mixup": (replace(SMALL, mixup_rate=0.7), 7), "mixup of waveforms only": (replace(SMALL, mixup_rate=0.7, mixup_labels=False), 6),
           "one clip": (SMALL, 1), "two clips": (replace(SMALL, mixup_rate=1.0), 2), "clipped": (replace(SMALL, clip_gradient=0.01), 7),
@@ -236,6 +237,46 @@ def test_a_batch_smaller_than_the_processes_is_refused(tmp_path, monkeypatch):
         train(SMALL, tmp_path)
 
 
-def test_failed_processes_raise_with_what_they_said(tmp_path):
-    with pytest.raises(RuntimeError, match="(?s)2 processes of spa_lib.train failed.*Did you mean 'passt'"):
-        train_all([replace(SMALL, encoder="asst")], tmp_path, processes=2)
+def test_failed_processes_raise_with_what_they_said(tmp_path, monkeypatch, capfd):
+    (tmp_path / "fails.py").write_text("import os\nprint('hello', flush=True)\nif os.environ['RANK'] == '1': raise ValueError('of process 1')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    with pytest.raises(RuntimeError, match="(?s)2 processes of fails failed.*ValueError: of process 1"):
+        launch("fails", [], 2)
+    assert "hello" in capfd.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a child learns of its parent's death on Linux only")
+def test_killed_notebook_takes_its_processes_along():
+    psutil = pytest.importorskip("psutil")
+    p = python("from spa_lib.devices import launch; launch('timeit', ['-n1', '-r1', 'import time; time.sleep(100)'], 2)")
+    try:
+        family, end = [], time.time() + 60
+        while len(family) < 3 and time.time() < end:  # torchrun and its two
+            time.sleep(0.1)
+            family = psutil.Process(p.pid).children(recursive=True)
+    finally:
+        p.kill(), p.communicate()
+    assert len(family) == 3 and not psutil.wait_procs(family, timeout=60)[1]
+
+
+@pytest.mark.slow
+def test_compiled_encoder(tmp_path):
+    """torch.compile changes the rounding only, and not which run it is."""
+    plain, compiled = (train(replace(SMALL, compile=c), tmp_path / str(c), progress=False) for c in (False, True))
+    assert plain.folder.name == compiled.folder.name
+    alike(plain, compiled, 1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_one_step_on_a_gpu(precision):
+    found = []
+    for cfg in (replace(SMALL, device="cpu"), replace(SMALL, device="cuda", precision=precision)):
+        room.set_precision(cfg)
+        encoder = make_encoder(cfg)
+        data = load_data(cfg, encoder.sample_rate)
+        t = Training(cfg, make_model(cfg, encoder, data.ontology), data, "nowhere", progress=False)
+        assert t.optimizer.defaults["fused"] is (True if cfg.device == "cuda" else None)
+        (batch,) = batches(data.train, 7, order=range(7), pin=cfg.device == "cuda")
+        found.append(training_step(t, batch, 0, 4)["loss"])
+    assert found[1] == pytest.approx(found[0], abs=1e-4 if precision == "float32" else 2e-2)

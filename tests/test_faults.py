@@ -228,7 +228,7 @@ def full_disk(begun, reference, fill, empty):
     fill()
     with pytest.raises(OSError, match=r"the training needs about [\d,]{7,} bytes in .*checkpoint, where [\d,]+ are free|no room for .*log.csv") as error:
         train(SMALL, begun.parent, progress=False)
-    assert error.value.errno == errno.ENOSPC
+    assert error.value.errno in (errno.ENOSPC, errno.EIO)  # torch does not say which
     empty()
     for name in ("last.pt", "previous.pt"):
         assert files[begun / "checkpoint" / name] == (begun / "checkpoint" / name).read_bytes()
