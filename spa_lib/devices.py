@@ -155,7 +155,7 @@ class _Normalise(torch.autograd.Function):
         return dx.to(ctx.dtype), own[1], own[0], None, None
 
 # %% ../nbs/04_devices.ipynb #81c580f6
-def share_batch_norm(model: nn.Module, group: Processes):
+def share_batch_norm(group: Processes, model: nn.Module):
     "Let the batch norms of a model use the whole batch of all processes in training. Its weights and buffers stay what and where they are."
     def forward(m, x):
         if not (m.training and group.shared): return type(m).forward(m, x)

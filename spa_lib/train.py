@@ -123,8 +123,7 @@ class Training:
         self.device = pick_device(cfg.device)
         self.distances = torch.as_tensor(data.ontology.distances, device=self.device)
         model.to(self.device, memory_format=torch.channels_last) # halves the time of depthwise convolutions on a CPU
-        start_alike(group, model)
-        share_batch_norm(model, group)
+        start_alike(group, model); share_batch_norm(group, model)
         if cfg.compile: model.encoder.embed = torch.compile(model.encoder.embed)
         heads = [*model.p_a.parameters(), *model.c_a.parameters(), *model.text.parameters()]
         self.optimizer = make_optimizer([dict(params=list(model.encoder.parameters()), lr=cfg.learning_rate, peak=cfg.learning_rate),
