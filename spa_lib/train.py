@@ -230,7 +230,7 @@ def fit(
             try: train_epoch(t, bar)
             except RuntimeError as e: # torch raises it wherever the training is when the process ends
                 if "DataLoader worker" not in str(e): raise
-                raise RuntimeError(f"a process that loads clips was lost in epoch {t.epoch}, step {t.step_done}: {e} The usual cause is memory: lower workers ({cfg.workers}). Begin again: the run goes on from its last state") from e
+                raise RuntimeError(f"a process that loads clips was lost in epoch {t.epoch}, step {t.step_done}: {e} The usual cause is memory: lower workers ({cfg.workers}). Begin again: the run goes on from its last state") from e.with_traceback(None) # which holds the loader: kept, torch would say it again whenever a child of this process ends
             row = dict(epoch=t.epoch + 1, **t.sums, **t.text_gauges(), **t.audio.read(), seconds=t.seconds)
             if cfg.eval_every and (t.epoch + 1) % cfg.eval_every == 0: row |= quick_scores(t)
             t.rows.append(row)
