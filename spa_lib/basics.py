@@ -6,7 +6,7 @@
 __all__ = ['one_of', 'cache_dir', 'project_root', 'write_atomic', 'sha256_of', 'download']
 
 # %% ../nbs/00_basics.ipynb #cell-2
-import difflib, hashlib, os, tempfile, urllib.error, urllib.request
+import difflib, errno, hashlib, os, shutil, tempfile, urllib.error, urllib.request
 from pathlib import Path
 from collections.abc import Callable, Iterable
 
@@ -57,6 +57,9 @@ def write_atomic(
         mask = os.umask(0); os.umask(mask)
         tmp.chmod(0o666 & ~mask)
         tmp.replace(path)
+    except OSError as e:
+        if e.errno != errno.ENOSPC: raise
+        raise OSError(e.errno, f"no room for {path} ({shutil.disk_usage(path.parent).free:,} bytes are free); what was there is as it was") from e
     finally: tmp.unlink(missing_ok=True)
     return path
 

@@ -322,8 +322,11 @@ def batches(
     batch_size: int, # B; the last batch may be smaller
     order: Sequence[int]|None = None, # rows, e.g. from a sampler; None = all, in order
     workers: int = 0, # processes; a cache is filled before they start, so that they share it
+    part = None, # function: size of a batch -> slice of it to load; None = all of it
+    pin: bool = False, # whether to lay the batches where a GPU copies them from without waiting
 ) -> DataLoader: # of `Batch`
     "Batches of clips in a given order. Draws nothing from the global random state."
     if workers and clips.kept is not None: clips.fill(progress=False)
     order = range(len(clips)) if order is None else [int(i) for i in order]
-    return DataLoader(clips, batch_size, sampler=order, num_workers=workers, collate_fn=Collate(clips), generator=torch.Generator().manual_seed(0))
+    rows = [order[i:i + batch_size] for i in range(0, len(order), batch_size)]
+    return DataLoader(clips, batch_sampler=[b[part(len(b))] for b in rows] if part else rows, num_workers=workers, collate_fn=Collate(clips), pin_memory=pin, generator=torch.Generator().manual_seed(0))

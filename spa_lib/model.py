@@ -157,9 +157,10 @@ class SPAModel(nn.Module):
     def forward(self,
         wave: Tensor, # [B, samples] at the encoder's rate
         sample_rate: int|None = None, # Hz; checked by the encoder
+        join = lambda E_a: E_a, # several processes gather their E_a here
     ) -> tuple[Tensor, Tensor]: # logits [B, C] and audio embeddings E_a [B, D]
         "E_a = p_a(f_a(x)) and the logits c_a(E_a) (Eq. 2)."
-        E_a = self.p_a(self.encoder.embed(wave, sample_rate))
+        E_a = join(self.p_a(self.encoder.embed(wave, sample_rate)))
         return self.c_a(E_a), E_a
 
     def label_embeddings(self) -> Tensor: # E_t [C, D]

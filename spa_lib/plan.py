@@ -17,10 +17,12 @@ import pandas as pd
 import torch
 from .basics import one_of, project_root, write_atomic
 from .data import Batch, read_clips
+from .devices import pick_device
 from .encoders.core import CHECKPOINTS
 from .ontology import Ontology
 from .runs import RunConfig, arm_values, is_finished, make_config, run_name, runs_dir
-from .train import Data, Training, device_name, make_encoder, make_model, pick_device, training_step
+from .scores import device_name
+from .train import Data, Training, make_encoder, make_model, training_step
 
 # %% ../nbs/04_plan.ipynb #cell-7
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AUDIOSET', 'SCALES', 'CHOICES', 'AT_LEAST', 'LOCAL', 'SPA_FIELDS', 'ModelConfig', 'ClipsConfig', 'RecipeConfig',
            'RunConfig', 'checked_config', 'make_config', 'arm_of', 'arm_values', 'config_hash', 'encoder_of',
-           'run_name', 'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_run', 'find_runs',
-           'runs_table', 'paired_runs', 'paired_table', 'main']
+           'run_name', 'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_config', 'read_run',
+           'find_runs', 'runs_table', 'paired_runs', 'paired_table', 'main']
 
 # %% ../nbs/04_runs.ipynb #cell-2
 import hashlib, json, typing
@@ -84,10 +84,11 @@ class RunConfig(RecipeConfig, ClipsConfig, ModelConfig):
     seed: int = 0                     # of weights, order, crops, mixup
     eval_every: int = 0               # epochs between scores in log.csv; 0 = only at the end
     bootstrap: int = 1000             # replicates for the intervals over clips
-    precision: str = "float32"        # or "bfloat16" (autocast)
+    precision: str = "float32"        # "bfloat16" (autocast) or, on a GPU, "tf32"
     device: str = "auto"              # "auto", "cpu", "cuda", ...
     workers: int = 0                  # processes that load clips
     cache: bool = True                # keep decoded clips in memory
+    compile: bool = False             # torch.compile the encoder: minutes at the start, other rounding and other random masks
 
 # %% ../nbs/04_runs.ipynb #cell-10
 AUDIOSET = dict(alpha=0.03, size="base", source="audioset", text_model="bert-base-uncased", n_train=0, n_eval=0, clip_seconds=10.0,
@@ -105,10 +106,10 @@ SCALES = {
 CHOICES = {"head": ("spa", "official"), "source": ("synth", "audioset", "esc50", "esc10", "urbansound8k", "csv", "shards"),
            "text_branch": ("trained", "centred", "whitened", "detached", "contrastive", "contrastive-batch", "sigmoid", "decorrelated"),
            "pad": ("zero", "repeat"), "on_problem": ("refuse", "leave_out"),
-           "method": ("direct", "prompt", "desc", "concat"), "precision": ("float32", "bfloat16"), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampler": SAMPLERS}
+           "method": ("direct", "prompt", "desc", "concat"), "precision": ("float32", "bfloat16", "tf32"), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampler": SAMPLERS}
 AT_LEAST = dict(dim=1, alpha=0, clip_seconds=0.1, epochs=0, batch_size=1, learning_rate=0, head_learning_rate=0, weight_decay=0, beta1=0, beta2=0,
                 warmup_steps=0, halve_from=0, halve_every=1, warmup_epochs=0, decay_from=0, decay_to=0, holdout=0, mixup_rate=0, mixup_beta=1e-3, seed=0, eval_every=0, bootstrap=0, n_train=0, n_eval=0, epoch_clips=0, clip_gradient=0, eval_fold=0, workers=0)
-LOCAL = ("root", "device", "workers", "cache", "download") # where and how, not what: no part of an experiment's identity
+LOCAL = ("root", "device", "workers", "cache", "compile", "download") # where and how, not what: no part of an experiment's identity
 
 def _typed(name: str, value, kind):
     "`value` as `kind` (an annotation such as `int|None`); TypeError that names the field otherwise."
@@ -237,6 +238,15 @@ def is_finished(folder: str|Path) -> bool:
     return (Path(folder)/"metrics.json").exists()
 
 # %% ../nbs/04_runs.ipynb #cell-22
+def read_config(
+    path: str|Path, # config.json of a run folder
+    kind: type = RunConfig, # of the configuration
+):
+    "The configuration that `write_config` wrote. ValueError names what is no parameter."
+    values = {k: v for k, v in json.loads(Path(path).read_text()).items() if k != "config_hash"}
+    for key in values: one_of(key, [f.name for f in fields(kind)], f"run parameter in {Path(path).parent.name}")
+    return kind(**values)
+
 def read_run(
     folder: str|Path, # a run folder
     kind: type = RunConfig, # of its configuration
@@ -244,10 +254,7 @@ def read_run(
     "Read a finished run. Refuses, by name, one that is unfinished or whose parts do not belong together."
     folder = Path(folder)
     if not is_finished(folder): raise FileNotFoundError(f"{folder} holds no finished run (no metrics.json)")
-    values = json.loads((folder/"config.json").read_text())
-    said = values.pop("config_hash")
-    for key in values: one_of(key, [f.name for f in fields(kind)], f"run parameter in {folder.name}")
-    cfg = kind(**values)
+    cfg, said = read_config(folder/"config.json", kind), json.loads((folder/"config.json").read_text())["config_hash"]
     metrics = json.loads((folder/"metrics.json").read_text())
     if not said == metrics["config_hash"] == config_hash(cfg):
         raise ValueError(f"{folder.name}: config.json (hash {config_hash(cfg)}) is not the configuration that the results were made with ({metrics['config_hash']})")

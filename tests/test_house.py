@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = sorted(p for p in (ROOT / "spa_lib").rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
-ORDER = ["basics", "ontology", "clips", "places", "data", "sounds", "synth", "shards", "rows", "streams", "manifest", "encoders", "text", "losses", "ap", "metrics", "metrics_torch", "gauges", "model", "recipe", "runs", "frozen", "train", "plan", "report", "confusion", "study", "listening", "listening_answers", "listening_scores", "listening_ui", "semanticac", "papermill"]
+ORDER = ["basics", "ontology", "clips", "places", "data", "sounds", "synth", "shards", "rows", "streams", "manifest", "encoders", "text", "losses", "ap", "metrics", "metrics_torch", "gauges", "model", "recipe", "runs", "checkpoints", "devices", "scores", "frozen", "train", "plan", "report", "confusion", "study", "listening", "listening_answers", "listening_scores", "listening_ui", "semanticac", "papermill"]
 
 
 def name_of(path):
@@ -40,7 +40,7 @@ def test_package_is_what_the_notebooks_export(tmp_path):
     script = "from nbdev.doclinks import nbdev_export; from nbdev.clean import nbdev_clean; nbdev_export(); nbdev_clean()"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
     for folder in ("spa_lib", "nbs"):
-        files = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".ipynb") and "checkpoints" not in str(p)}
+        files = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".ipynb") and ".ipynb_checkpoints" not in str(p)}
         again = {p.relative_to(tmp_path) for p in (tmp_path / folder).rglob("*") if p.suffix in (".py", ".ipynb")}
         assert files == again
         changed = [str(f) for f in sorted(files) if (ROOT / f).read_bytes() != (tmp_path / f).read_bytes()]

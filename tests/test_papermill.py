@@ -36,6 +36,13 @@ def test_training_notebook_runs_without_an_output_path(checkout, where):
     assert all(name in listed for name in finished)
 
 
+@pytest.mark.slow
+def test_training_notebook_on_two_processes(checkout):
+    done = papermill("nbs/04_train.ipynb", "-p", "scale", "smoke", "-p", "processes", "2", cwd=checkout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((checkout / "runs").glob("*/metrics.json"))) == 2
+
+
 def test_piped_input_does_not_overwrite_the_notebook(checkout):
     before = (checkout / "nbs" / "04_train.ipynb").read_bytes()
     done = papermill("nbs/04_train.ipynb", "-p", "scale", "smokey", cwd=checkout, stdin=None, input="")

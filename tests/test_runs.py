@@ -37,7 +37,7 @@ def test_every_field_but_the_local_ones_makes_another_experiment(field):
     assert config_hash(replace(RunConfig(), **{field: other})) != config_hash(RunConfig())
 
 
-@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "cuda", 4, False))))
+@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "cuda", 4, False, True))))
 def test_where_it_ran_is_not_what_was_run(field, value):
     assert run_name(replace(RunConfig(), **{field: value})) == run_name(RunConfig())
 

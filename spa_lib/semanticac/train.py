@@ -18,12 +18,14 @@ from tqdm import tqdm
 
 # %% ../../nbs/semanticac/train.ipynb #cell-4
 from ..basics import write_atomic
+from ..checkpoints import keep_last, load_checkpoint, save_checkpoint
 from ..data import Clips, batches, clip_list_hash
+from ..devices import pick_device
 from ..frozen import Embedded, Frozen, embed_clips
 from ..ontology import Ontology
 from ..recipe import epoch_order, seeded
 from ..runs import Run, config_hash, is_finished, write_config, write_results
-from ..train import measure, pick_device, versions
+from ..scores import measure, versions
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .labelled import augment, weak_classes
@@ -51,18 +53,15 @@ class Learning:
         self.epoch, self.step_done, self.sum, self.rows, self.seconds = 0, 0, 0.0, [], 0.0
 
     def save(self):
-        "Write the state to `checkpoint/last.pt`, whole or not at all."
+        "Write the state, as `spa_lib.checkpoints` does."
         state = dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), config_hash=config_hash(self.cfg), clips=clip_list_hash(self.data.train.table),
                      **{k: getattr(self, k) for k in ("epoch", "step_done", "sum", "rows", "seconds")})
-        write_atomic(self.folder/"checkpoint"/"last.pt", lambda p: torch.save(state, p))
+        save_checkpoint(self.folder, state)
 
     def resume(self):
-        "Continue from `checkpoint/last.pt` where there is one."
-        path = self.folder/"checkpoint"/"last.pt"
-        if not path.exists(): return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["config_hash"] != config_hash(self.cfg) or state["clips"] != clip_list_hash(self.data.train.table):
-            raise ValueError(f"{path} belongs to another configuration or other clips; move {self.folder} away to start afresh")
+        "Continue from the newest good state, where there is one."
+        state = load_checkpoint(self.folder, self.device, config_hash=config_hash(self.cfg), clips=clip_list_hash(self.data.train.table))
+        if not state: return
         self.model.load_state_dict(state["model"]); self.optimizer.load_state_dict(state["optimizer"])
         for k in ("epoch", "step_done", "sum", "rows", "seconds"): setattr(self, k, state[k])
 
@@ -207,6 +206,7 @@ def train_semantic(
     found = accuracy(clips.targets, scores, data.judged, clips.table.recording, cfg.bootstrap) | ontology_scores(cfg, clips, scores)
     metrics = found | dict(batch=example_batch(model, clips, data.judged)) | describe(cfg, data, model, checkpoint, seconds)
     write_results(folder, metrics, clips.clip_ids, clips.mids, clips.targets, scores, clips.table.recording)
+    keep_last(folder)
     return read_semantic(folder)
 
 # %% ../../nbs/semanticac/train.ipynb #cell-22
