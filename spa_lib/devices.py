@@ -7,7 +7,7 @@ __all__ = ['pick_device', 'patience', 'Processes', 'total', 'gather', 'join', 'a
            'first_alone', 'share_batch_norm', 'enter', 'launch']
 
 # %% ../nbs/04_devices.ipynb #a8bcb644
-import ctypes, io, os, re, signal, subprocess, sys
+import atexit, ctypes, io, os, re, signal, subprocess, sys
 from contextlib import contextmanager
 from datetime import timedelta
 import torch
@@ -168,12 +168,16 @@ def share_batch_norm(group: Processes, model: nn.Module):
         if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m)
 
 # %% ../nbs/04_devices.ipynb #44670ada
+def _leave():
+    if dist.is_initialized(): dist.destroy_process_group()
+
 def enter(device: str = "auto") -> Processes:
     "The processes that this one was started among, by accelerate or torchrun; alone where it was not. Raises ImportError where accelerate is needed and absent."
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ: return Processes()
     try: from accelerate import PartialState
     except ImportError as e: raise ImportError("several processes need accelerate: pip install 'spa_lib[devices]'") from e
     state = PartialState(cpu=pick_device(device).type == "cpu", timeout=timedelta(seconds=patience()))
+    atexit.register(_leave) # threads that still talk when the interpreter goes would abort it
     return Processes(state.process_index, state.num_processes, state.is_local_main_process, state.device)
 
 # %% ../nbs/04_devices.ipynb #cd4a7aaa

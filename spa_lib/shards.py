@@ -183,7 +183,7 @@ def _run(todo, work, workers):
 
 def _pack_all(folder, parts, done, work, workers, bar):
     "Pack what is lacking; `done` and the bar are kept up to date."
-    for left in folder.glob(".*-??????-*"): left.unlink(missing_ok=True) # of a killed packer
+    for left in (*folder.glob(".*-??????-*"), *folder.glob(".index-*")): left.unlink(missing_ok=True) # of a killed packer
     try:
         for name, about in _run([n for n in parts if n not in done], work, workers): done[name] = about; bar.update(len(parts[name]))
     except OSError as e: raise _stopped(e, folder, done, parts) from e
