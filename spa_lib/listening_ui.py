@@ -26,8 +26,7 @@ def demo_test(
 ) -> ListeningTest:
     "A short test on synthesised clips, chosen by *synthetic* scores: to try the panel, not to learn anything."
     table = read_clips("synth", n_train=0, n_eval=120, seconds=2.0, progress=False)
-    carried = set(table.mids.explode())
-    ont = _ontology().subset([m for m in _ontology().mids if m in carried])
+    ont = _ontology().carried(table.mids)
     y, rng = targets(table, ont), np.random.default_rng(0)
     run = lambda arm: Run(Path(f"synthetic-{arm}"), RunConfig(), {"clips_hash": "synthetic"}, pd.DataFrame(), table.clip_id.to_numpy(str), np.array(ont.mids), y,
                           4*y + rng.normal(0, 1.5, y.shape), table.recording.to_numpy(str))

@@ -222,6 +222,13 @@ class _Distances(_Classes):
         new.distances, new.levels = self.distances[np.ix_(at, at)], self.levels
         return new
 
+    def carried(self,
+        labels: Iterable[Iterable[str]], # the mids of each clip, e.g. the column of a clip table
+    ) -> "Ontology": # in this one's order
+        "The part over the classes that some clip carries."
+        found = {m for mids in labels for m in mids}
+        return self.subset([m for m in self.mids if m in found])
+
 # %% ../nbs/00_ontology.ipynb #cell-33
 METHODS = ("direct", "prompt", "desc", "concat")
 ONTOLOGY_URL = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"

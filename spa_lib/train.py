@@ -60,8 +60,7 @@ def load_data(
     if cfg.eval_fold: options["eval_fold"] = cfg.eval_fold
     if cfg.recording_pattern: options["recording_pattern"] = cfg.recording_pattern
     table = read_clips(cfg.source, cfg.root, ontology=full, on_problem=cfg.on_problem, **options)
-    carried = set(table.mids.explode())
-    ontology = full.subset([m for m in full.mids if m in carried])
+    ontology = full.carried(table.mids)
     sides = {side: table[table.split == side] for side in ("train", "eval")}
     if cfg.holdout: sides["train"], sides["eval"] = split_by_recording(sides["train"], cfg.holdout, HOLDOUT_SEED)
     for side, most in (("train", cfg.n_train), ("eval", cfg.n_eval)):
