@@ -132,7 +132,8 @@ def make_optimizer(
 @contextmanager
 def seeded(*key: int):
     "Torch's random state set from `key` inside the block, and as it was after it."
-    with torch.random.fork_rng():
+    here = [torch.cuda.current_device()] if torch.cuda.is_initialized() else [] # not every GPU of the machine
+    with torch.random.fork_rng(here):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
         yield
 

@@ -26,12 +26,13 @@ def predict(
     batch_size: int = 32,
     device: str|torch.device = "cpu",
     group: Processes = Processes(), # that share the clips: each clip once, whatever their number
+    workers: int = 0, # processes that load clips
 ) -> np.ndarray: # scores [N, C] in [0, 1], in the order of `clips`
     "Sigmoid scores of all clips, in evaluation mode."
     model, N = model.to(device).eval(), len(clips)
     scores = [torch.zeros(0, clips.targets.shape[1])]
-    for b in batches(clips, -(-batch_size//group.count), order=range(N)[group.part(N)]):
-        scores.append(torch.sigmoid(model(b.wave.to(device), b.sample_rate)[0].float()).cpu())
+    for b in batches(clips, -(-batch_size//group.count), order=range(N)[group.part(N)], workers=workers, pin=torch.device(device).type == "cuda"):
+        scores.append(torch.sigmoid(model(b.wave.to(device, non_blocking=True), b.sample_rate)[0].float()).cpu())
     return gather(group, torch.cat(scores), N).numpy()
 
 # %% ../nbs/04_scores.ipynb #a5d22c41

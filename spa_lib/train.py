@@ -160,16 +160,17 @@ def training_step(t: Training, batch, step: int, steps: int, n: int|None = None)
             logits, E_a = t.model(wave, batch.sample_rate, partial(join, t.group))
         E_t = t.model.label_embeddings()
         loss, parts = total_loss(logits.float(), E_a.float(), E_t, y, t.distances, cfg.alpha, align=t.model.align)
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()} in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}{' (and those of the other processes)'*t.group.shared}. "
-                                 f"Nothing was updated. Look at these clips, or lower learning_rate ({cfg.learning_rate})")
     t.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    told = dict(zip(("loss", *parts), torch.stack([loss.detach(), *parts.values()]).tolist())) # the only look at the device in a step
+    if not np.isfinite(told["loss"]):
+        raise FloatingPointError(f"the loss is {told['loss']} in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}{' (and those of the other processes)'*t.group.shared}. "
+                                 f"Nothing was updated. Look at these clips, or lower learning_rate ({cfg.learning_rate})")
     average_gradients(t.group, t.model.parameters())
     if cfg.clip_gradient: nn.utils.clip_grad_norm_(t.model.parameters(), cfg.clip_gradient)
     t.optimizer.step()
     t.audio.add(E_a.detach(), E_t.detach(), y)
-    return {"loss": loss.item(), **{k: float(v) for k, v in parts.items()}}
+    return told
 
 # %% ../nbs/04_train.ipynb #cell-19
 def save_state(t: Training):
@@ -246,7 +247,7 @@ def fit(
 def quick_scores(t: Training) -> dict:
     "mAP and OmAP now, for the log; empty but in the process that writes it."
     clips = t.data.evaluate
-    scores = predict(t.model, clips, t.cfg.batch_size, t.device, t.group)
+    scores = predict(t.model, clips, t.cfg.batch_size, t.device, t.group, t.cfg.workers)
     if not t.group.main: return {}
     o = omap(clips.targets, scores, t.data.ontology.distances, levels=t.data.ontology.levels)
     return dict(mAP=float(mean_average_precision(clips.targets, scores)), OmAP=float(o.value))
@@ -287,7 +288,7 @@ def train(
         model = make_model(cfg, encoder, data.ontology)
     agree(group, (config_hash(cfg), *(clip_list_hash(side.table) for side in (data.train, data.evaluate))), "the run and its clips")
     fitted = fit(Training(cfg, model, data, folder, progress, group)) if cfg.head == "spa" else None
-    scores = predict(model, data.evaluate, cfg.batch_size, pick_device(cfg.device), group)
+    scores = predict(model, data.evaluate, cfg.batch_size, pick_device(cfg.device), group, cfg.workers)
     if group.main: write_scores(folder, cfg, data, encoder, fitted, scores)
     agree(group, "finished", "the end of the run") # the others wait for the files
     return read_run(folder)

@@ -23,18 +23,18 @@ import torch
 from hypothesis import given, settings, strategies as st
 from tqdm import tqdm
 
-from spa_lib import shards as room
+from spa_lib import places, shards as room
 from spa_lib.clips import ClipError, clip_list_hash, read_clips
 from spa_lib.data import Clips, batches, check_clips, decode_clip, load_waveform
 from spa_lib.manifest import manifest
 from spa_lib.ontology import Ontology
-from spa_lib.places import WebFile, clip_size, open_source, read_place
+from spa_lib.places import PLACE, WebFile, clip_size, open_source, read_place
 from spa_lib.recipe import SAMPLERS, epoch_order
 from spa_lib.rows import DatasetAudio, dataset_clips
 from spa_lib.runs import make_config
 from spa_lib.shards import CODECS, encode, pack, read_index, shard_table, verify
 from spa_lib.streams import Stream, epoch_shards, node_clips, stream_batches
-from spa_lib.train import train
+from spa_lib.train import Training, save_state, train
 
 soundfile = pytest.importorskip("soundfile", reason="shards are written with soundfile")
 LABELS = ("/m/06mb1", "/m/03m9d0z", "/m/0bt9lr", "/m/068hy", "/m/0jbk")
@@ -367,27 +367,6 @@ def test_a_look_at_a_clip_does_not_copy_the_list_of_problems(packed, ontology):
     assert clips.targets.dtype == np.uint8 and next(iter(batches(clips, 2))).y.dtype == torch.float32
 
 
-# ---- a run --------------------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def seconds_long(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    return folder, loose(folder / "loose", 24, 8, 1.0)
-
-
-@pytest.mark.parametrize("options", [dict(balanced=True, epoch_clips=16, mixup_rate=0.5), dict(freeze=True, mixup_rate=0.0)], ids=["balanced", "frozen"])
-def test_a_run_on_shards_is_the_run_on_loose_files(seconds_long, tmp_path, monkeypatch, options):
-    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
-    folder, table = seconds_long
-    pack(table, tmp_path / "shards", clips_per_shard=7, progress=False)
-    common = dict(encoder="mn", clip_seconds=1.0, epochs=1, batch_size=8, dim=16, bootstrap=0, text_model="random", cache=False, device="cpu", **options)
-    runs = [train(make_config("demo", source=source, root=str(root), **common), tmp_path / "runs", progress=False)
-            for source, root in (("audioset", folder / "loose"), ("shards", tmp_path / "shards"))]
-    assert np.array_equal(runs[0].scores, runs[1].scores) and runs[0].clip_ids.tolist() == runs[1].clip_ids.tolist()
-    assert all(runs[0].metrics[k] == runs[1].metrics[k] for k in ("clips_hash", "train_clips_hash", "mAP", "OmAP"))
-    assert runs[0].log.drop(columns="seconds").equals(runs[1].log.drop(columns="seconds"))
-
-
 # ---- streams ------------------------------------------------------------------------------------------------
 
 def stream(folder, ontology, **options):
@@ -494,9 +473,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not path.exists():
             return self.send_error(404)
         data = path.read_bytes()
-        first = int(self.headers["Range"][6:-1]) if s.ranges and self.headers["Range"] else 0
+        wanted = self.headers["Range"] if s.ranges else None
+        first, last = (int(v) if v else len(data) - 1 for v in (wanted or "bytes=0-")[6:].split("-"))
+        if first >= len(data):
+            return self.send_error(416)
+        data = data[:last + 1]
         s.asked.append((self.path, first))
-        self.send_response(206 if first else 200)
+        self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(data) - first))
         self.end_headers()
         broken = path.suffix == ".tar" and s.left > 0
@@ -557,9 +540,69 @@ def test_absent_address_is_an_error_at_once(packed, serve):
     with pytest.raises(OSError, match="404"):
         read_index(f"{server.url}/nowhere")
     assert time.time() - begun < 30
-    with pytest.raises(ClipError, match="streamed"):
-        load_waveform(read_clips("shards", server.url).path[0], RATE)
     assert WebFile(f"{server.url}/index.json").readall() == (packed / "index.json").read_bytes()
+
+
+# ---- a run --------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def seconds_long(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, loose(folder / "loose", 24, 8, 1.0)
+
+
+def tiny_run(source, root, **options):
+    return make_config("demo", source=source, root=str(root), **dict(encoder="mn", clip_seconds=1.0, epochs=1, batch_size=8, dim=16, bootstrap=0, text_model="random", cache=False, device="cpu") | options)
+
+
+@pytest.mark.parametrize("options", [dict(balanced=True, epoch_clips=16, mixup_rate=0.5), dict(freeze=True, mixup_rate=0.0)], ids=["balanced", "frozen"])
+def test_a_run_on_shards_is_the_run_on_loose_files(seconds_long, tmp_path, monkeypatch, serve, options):
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
+    folder, table = seconds_long
+    pack(table, tmp_path / "shards", clips_per_shard=7, progress=False)
+    server = serve(tmp_path / "shards", most=3000, times=4)
+    runs = [train(tiny_run(source, root, **options), tmp_path / name, progress=False)
+            for name, source, root in (("loose", "audioset", folder / "loose"), ("shards", "shards", tmp_path / "shards"), ("address", "shards", server.url))]
+    for r in runs[1:]:
+        assert np.array_equal(runs[0].scores, r.scores) and runs[0].clip_ids.tolist() == r.clip_ids.tolist()
+        assert all(runs[0].metrics[k] == r.metrics[k] for k in ("clips_hash", "train_clips_hash", "mAP", "OmAP"))
+        assert runs[0].log.drop(columns="seconds").equals(r.log.drop(columns="seconds"))
+    assert (server.left == 0) != options.get("freeze", False), "connections were broken, but where the embeddings were there already"
+
+
+def test_a_run_whose_source_vanishes_stops_by_name_and_goes_on_when_it_is_back(seconds_long, tmp_path, monkeypatch, serve):
+    monkeypatch.setattr(places.time, "sleep", lambda seconds: None)
+    folder, table = seconds_long
+    pack(table, tmp_path / "shards", clips_per_shard=7, progress=False)
+    whole = train(tiny_run("shards", tmp_path / "shards", epochs=3), tmp_path / "whole", progress=False)
+    server = serve(tmp_path / "shards")
+    write = Training.save_seconds
+    monkeypatch.setattr(Training, "save_seconds", 0)  # a state after every step
+    steps = iter(range(100))
+    monkeypatch.setattr("spa_lib.train.save_state", lambda t: (save_state(t), next(steps) == 4 and (server.shutdown(), server.server_close())))
+    with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar: .*given up at byte"):
+        train(tiny_run("shards", server.url, epochs=3), tmp_path / "broken", progress=False)
+    monkeypatch.setattr(Training, "save_seconds", write)
+    again = train(tiny_run("shards", serve(tmp_path / "shards").url, epochs=3), tmp_path / "broken", progress=False)
+    assert np.array_equal(whole.scores, again.scores) and whole.log.drop(columns="seconds").equals(again.log.drop(columns="seconds"))
+
+
+def test_places_behind_an_address(mine, serve):
+    server, deaf = serve(mine), serve(mine, ranges=False)
+    here, there = (read_clips("shards", root) for root in (mine, server.url))
+    assert [read_place(p) for p in here.path] == [read_place(p) for p in there.path] and len(server.asked) >= len(there)
+    with pytest.raises(OSError, match=r"412.*no parts of files.*copy the shards here.*given up at byte [\d,]+ after 1 tries"):
+        read_place(read_clips("shards", deaf.url).path[3])
+    flip(mine / "train-000001.tar", int(PLACE.fullmatch(there.path[9])[2]) + 100)
+    with pytest.raises(ClipError, match="damaged.*not those that were packed"):
+        [read_place(p) for p in there.path]
+    with open(mine / "train-000001.tar", "r+b") as f:
+        f.truncate(5000)
+    with pytest.raises((ClipError, OSError), match="truncated.*the shard ends at byte 5,000|416"):
+        [read_place(p) for p in there.path]
+    (mine / "train-000001.tar").unlink()
+    with pytest.raises(OSError, match="404"):
+        [read_place(p) for p in there.path]
 
 
 # ---- datasets -----------------------------------------------------------------------------------------------
