@@ -45,7 +45,8 @@ def judged(
     keys = ["encoder", "source", "fold", "arm", "alpha", "epochs", "head_learning_rate", "setting"]
     table = pd.DataFrame(rows).groupby(keys, sort=False).agg(seeds=("seed", "nunique"), mAP=("mAP", "mean"), OmAP=("OmAP", "mean")).reset_index()
     table["score"] = (table.mAP + table.OmAP)/2
-    return table.sort_values(["encoder", "source", "fold", "arm", "score"], ascending=[True]*4 + [False], kind="stable", ignore_index=True)
+    plain = ["alpha", "head_learning_rate", "epochs"] # of equally good ones the smallest, whatever the order of `runs`
+    return table.sort_values(["encoder", "source", "fold", "arm", "score", *plain], ascending=[True]*4 + [False] + [True]*3, kind="stable", ignore_index=True)
 
 # %% ../nbs/05_study.ipynb #cell-9
 def choose(

@@ -31,6 +31,12 @@ def test_best_mean_of_both_wins_in_each_arm_and_fold(tmp_path):
     assert judged(runs).groupby(["fold", "arm"]).score.is_monotonic_decreasing.all()
 
 
+def test_of_equally_good_ones_the_smallest_wins_in_whatever_order(tmp_path):
+    tries = [pretend(tmp_path, c, 1.0, 1.0) for c in grid(BASE, alpha=[0.3, 0.1, 1.0], epochs=[60, 20])]
+    for some in (tries, tries[::-1], tries[3:] + tries[:3]):
+        assert [(c.alpha, c.epochs) for c in choose(some).values()] == [(0.1, 20)]
+
+
 def test_evaluation_side_and_unequal_seeds_are_refused(tmp_path):
     tries = [pretend(tmp_path, c, 0.5, 0.5) for c in grid(BASE, alpha=[0.1, 0.3], seed=[0, 1])]
     with pytest.raises(ValueError, match="equal numbers"):
