@@ -59,8 +59,9 @@ def semantic_caption(runs: list[Run], data: str|None = None) -> str:
     data = found + (f" ({data})" if data else "") if "synthetic" in found else data or found
     train, judge = ([r.metrics[k] for r in runs] for k in ("n_train", "n_eval"))
     span = lambda v: f"{min(v):,}" + f" to {max(v):,}"*(min(v) < max(v))
-    folds, seeds = len({(r.config.eval_fold, r.config.unseen_seed) for r in runs}), len({r.config.seed for r in runs})
-    return f"{data}: {span(train)} clips to train, {span(judge)} to judge, {folds} fold{'s'*(folds > 1)}, {seeds} seed{'s'*(seeds > 1)}"
+    folds, kinds = len({(r.config.eval_fold, r.config.unseen_seed) for r in runs}), {listener(r.config) for r in runs}
+    seeds = [len({r.config.seed for r in runs if listener(r.config) == kind}) for kind in kinds]
+    return f"{data}: {span(train)} clips to train, {span(judge)} to judge, {folds} fold{'s'*(folds > 1)}, {span(seeds)} seed{'s'*(max(seeds) > 1)}"
 
 def semantic_provenance(runs: list[Run]) -> pd.DataFrame:
     "What a table came from, one row a run; accuracy in [0, 1]."
