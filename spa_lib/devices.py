@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pick_device', 'patience', 'Processes', 'total', 'gather', 'join', 'average_gradients', 'agree', 'start_alike',
-           'first_alone', 'share_batch_norm', 'enter', 'launch']
+           'first_alone', 'share_batch_norm', 'leave', 'enter', 'launch']
 
 # %% ../nbs/04_devices.ipynb #a8bcb644
 import atexit, ctypes, io, os, re, signal, subprocess, sys
@@ -168,8 +168,15 @@ def share_batch_norm(group: Processes, model: nn.Module):
         if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m)
 
 # %% ../nbs/04_devices.ipynb #44670ada
-def _leave():
+def _part_ways():
     if dist.is_initialized(): dist.destroy_process_group()
+
+def leave():
+    "The end of a process that was one of several, once all is written: at once, since threads that still talk when the interpreter goes may abort it. Does nothing in a process alone."
+    if not dist.is_initialized(): return
+    _part_ways()
+    sys.stdout.flush(); sys.stderr.flush()
+    os._exit(0)
 
 def enter(device: str = "auto") -> Processes:
     "The processes that this one was started among, by accelerate or torchrun; alone where it was not. Raises ImportError where accelerate is needed and absent."
@@ -177,7 +184,7 @@ def enter(device: str = "auto") -> Processes:
     try: from accelerate import PartialState
     except ImportError as e: raise ImportError("several processes need accelerate: pip install 'spa_lib[devices]'") from e
     state = PartialState(cpu=pick_device(device).type == "cpu", timeout=timedelta(seconds=patience()))
-    atexit.register(_leave) # threads that still talk when the interpreter goes would abort it
+    atexit.register(_part_ways)
     return Processes(state.process_index, state.num_processes, state.is_local_main_process, state.device)
 
 # %% ../nbs/04_devices.ipynb #cd4a7aaa

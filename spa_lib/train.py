@@ -26,7 +26,7 @@ from tqdm import tqdm
 from .basics import project_root, write_atomic
 from .checkpoints import keep_last, load_checkpoint, save_checkpoint
 from .data import Clips, batches, clip_list_hash, read_clips, split_by_recording
-from .devices import Processes, agree, average_gradients, enter, first_alone, join, launch, pick_device, share_batch_norm, start_alike
+from .devices import Processes, agree, average_gradients, enter, first_alone, join, launch, leave, pick_device, share_batch_norm, start_alike
 from .encoders import create_encoder
 from .frozen import freeze_encoder
 from .gauges import AudioGauges, text_gauges
@@ -336,5 +336,6 @@ def main(
         except (ValueError, SyntaxError): pass # a plain word
     configs = [read_config(word) for word in args.what if word.endswith(".json")] + ([make_config(**values)] if values else [])
     for cfg in configs: train(cfg, args.folder)
+    leave()
 
 if __name__ == "__main__" and "__file__" in globals(): main() # a notebook has no __file__
