@@ -336,6 +336,5 @@ def main(
         except (ValueError, SyntaxError): pass # a plain word
     configs = [read_config(word) for word in args.what if word.endswith(".json")] + ([make_config(**values)] if values else [])
     for cfg in configs: train(cfg, args.folder)
-    leave()
 
-if __name__ == "__main__" and "__file__" in globals(): main() # a notebook has no __file__
+if __name__ == "__main__" and "__file__" in globals(): main(); leave() # a notebook has no __file__
