@@ -76,6 +76,9 @@ def load_checkpoint(
     if damaged: raise ValueError("; ".join(f"{p} is damaged: {why}" for p, why in damaged.items()) + f". No good state is left: put one back, or delete {Path(folder)/'checkpoint'} to begin afresh")
 
 def keep_last(folder: str|Path):
-    "Remove the states of a finished run but for `last.pt`."
-    for name in NAMES:
-        if name != "last.pt": (Path(folder)/"checkpoint"/name).unlink(missing_ok=True)
+    "Of a training at its end: the newest good state becomes `last.pt`, and the others go. Nothing goes where none is good."
+    files = [Path(folder)/"checkpoint"/name for name in NAMES]
+    newest = next((p for p in files if p.exists() and not _fault(p)), None)
+    if newest is None: return
+    newest.replace(files[1])
+    for p in (files[0], files[2]): p.unlink(missing_ok=True)

@@ -266,8 +266,8 @@ def write_scores(folder: Path, cfg: RunConfig, data: Data, encoder: nn.Module, f
     "Measure, and write the results into the run folder, which is then finished."
     clips, recordings = data.evaluate, data.evaluate.table.recording
     metrics = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap) | describe_run(cfg, data, encoder, fitted)
+    keep_last(folder) # before the run is finished: a finished one is not opened again
     write_results(folder, metrics, clips.clip_ids, data.ontology.mids, clips.targets, scores, recordings)
-    keep_last(folder)
 
 def train(
     cfg: RunConfig, # see spa_lib.runs.make_config

@@ -62,7 +62,9 @@ def begun(tmp_path, monkeypatch):
 
 
 SERVER = """
-import json, os, sys, traceback
+import json, os, sys, threading, traceback
+from tqdm import tqdm
+tqdm.set_lock(threading.RLock()); tqdm.monitor_interval = 0 # tqdm's own lock is shared with children: one that is killed with it in hand would hold up all that follow
 from spa_lib.checkpoints import load_checkpoint, save_checkpoint
 from spa_lib.runs import RunConfig
 from spa_lib.scores import measure, predict
@@ -192,6 +194,40 @@ def test_every_flip_and_every_cut_is_found(tmp_path):
     for length in [0, 1, *rng.choice(len(content) - 100, 40)]:
         path.write_bytes(content[:length])
         assert check()
+
+
+def test_killed_at_every_rename(tmp_path, monkeypatch):
+    """A run stops before its first rename or removal of a file, another before its second, and so on to its last one: nothing that a kill leaves behind is lost or left over."""
+    real = {name: getattr(os, name) for name in ("rename", "replace", "unlink")}
+
+    def until(k):
+        """No such call succeeds from the k-th on, as in a process that is no more."""
+        calls = [0]
+
+        def wrapped(function):
+            def call(*args, **kw):
+                calls[0] += str(tmp_path) in str(args[0])
+                if calls[0] >= k:
+                    raise KeyboardInterrupt
+                return function(*args, **kw)
+            return call
+        for name, function in real.items():
+            monkeypatch.setattr(os, name, wrapped(function))
+
+    cfg, k = replace(SMALL, epochs=2), 1
+    spared = train(cfg, tmp_path / "spared", progress=False)
+    while True:
+        until(k)
+        try:
+            train(cfg, tmp_path / f"{k}", progress=False)
+            break
+        except KeyboardInterrupt:
+            until(float("inf"))
+        killed = train(cfg, tmp_path / f"{k}", progress=False)
+        same(spared, killed)
+        assert sorted(p.name for p in (killed.folder / "checkpoint").iterdir()) == ["last.pt"], k
+        k += 1
+    assert k > 12
 
 
 @pytest.mark.parametrize("rename", [1, 2])

@@ -205,8 +205,8 @@ def train_semantic(
     scores = judge(model, clips, device=device)
     found = accuracy(clips.targets, scores, data.judged, clips.table.recording, cfg.bootstrap) | ontology_scores(cfg, clips, scores)
     metrics = found | dict(batch=example_batch(model, clips, data.judged)) | describe(cfg, data, model, checkpoint, seconds)
-    write_results(folder, metrics, clips.clip_ids, clips.mids, clips.targets, scores, clips.table.recording)
     keep_last(folder)
+    write_results(folder, metrics, clips.clip_ids, clips.mids, clips.targets, scores, clips.table.recording)
     return read_semantic(folder)
 
 # %% ../../nbs/semanticac/train.ipynb #cell-22
