@@ -1,8 +1,10 @@
 """The benchmark for a GPU goes through on the CPU: its columns, its file, and what it does with what fails."""
 import importlib.util
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -13,7 +15,8 @@ import torch
 def bench(root):
     path, spec = list(sys.path), importlib.util.spec_from_file_location("device_bench", root / "tests" / "bench" / "device.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with mock.patch.dict(os.environ):  # OmAP's benchmark asks for one thread
+        spec.loader.exec_module(module)
     yield module
     sys.path[:] = path
 

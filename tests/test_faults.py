@@ -313,7 +313,8 @@ def test_lost_loader(reference, tmp_path):
     loss from a signal handler, which may come late."""
     cfg = replace(SMALL, batch_size=2, workers=1, epochs=2)
     spared = train(cfg, tmp_path / "spared", progress=False)
-    p = subprocess.run([sys.executable, "-c", LOSING_A_LOADER, json.dumps(asdict(cfg)), tmp_path], capture_output=True, text=True, timeout=120)
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    p = subprocess.run([sys.executable, "-c", LOSING_A_LOADER, json.dumps(asdict(cfg)), tmp_path], env=env, capture_output=True, text=True, timeout=120)
     assert p.returncode and re.search(r"a process that loads clips was lost in epoch 1, step \d: DataLoader worker .*lower workers \(1\)", p.stderr), p.stderr
     assert load_checkpoint(tmp_path / run_name(cfg))["epoch"] == 1
     same(spared, train(cfg, tmp_path, progress=False))
