@@ -51,12 +51,16 @@ def _locked(path: Path):
     finally: os.close(handle)
 
 def _append(handle: int, text: str):
-    "One write at the end of the file, on the disk when this returns; a line that was cut off is closed first."
+    "One write at the end of the file, on the disk when this returns; a line that was cut off is closed first. OSError: the file is as it was."
     size = os.fstat(handle).st_size
     whole = size == 0 or os.lseek(handle, -1, os.SEEK_END) and os.read(handle, 1) == b"\n"
     data = (text if whole else "\n" + text).encode()
-    if os.write(handle, data) != len(data): raise OSError("the disk took only part of the answer")
-    os.fsync(handle)
+    try:
+        if os.write(handle, data) != len(data): raise OSError("the disk took only part of the answer")
+        os.fsync(handle)
+    except OSError:
+        os.ftruncate(handle, size) # what was not saved, and is said not to be, is not there either
+        raise
 
 # %% ../nbs/05_listening_answers.ipynb #cell-11
 class AnswersError(ValueError):

@@ -203,16 +203,17 @@ def consistency_table(
     n: int = 1000, # bootstrap replicates
     seed: int = 0,
     **reading, # per, ties: see `consistency`
-) -> pd.DataFrame: # percent; columns seeds, without, with, change, low, high; rows: encoders, audioset_labels, chance
-    "Table 3: consistency with people, without and with SPA."
+) -> pd.DataFrame: # percent; columns seeds, without, with, change, low, high (of the change), and both ends of without and of with; rows: encoders, audioset_labels, chance
+    "Table 3: consistency with people, without and with SPA; 95 % intervals over clips and raters."
+    def ends(name, samples): i = interval_of(samples); return {name: i.value, f"{name}_low": i.low, f"{name}_high": i.high}
     rows = {}
     for name, pairs in groups.items():
         S = 100*consistency_samples(answers, test, [trial_scores(r, test) for p in pairs for r in p], n, seed, **reading)
         without, with_spa = S[:, 0::2].mean(1), S[:, 1::2].mean(1)
         gap = interval_of(with_spa - without)
-        rows[name] = {"seeds": len(pairs), "without": without[0], "with": with_spa[0], "change": gap.value, "low": gap.low, "high": gap.high}
+        rows[name] = {"seeds": len(pairs), "without": without[0], "with": with_spa[0], "change": gap.value, "low": gap.low, "high": gap.high} | ends("without", without) | ends("with", with_spa)
     labels = trial_labels(next(iter(groups.values()))[0][0], test)
-    rows["audioset_labels"] = {"without": 100*consistency(answers, test, labels, **reading)}
+    rows["audioset_labels"] = ends("without", 100*consistency_samples(answers, test, [labels], n, seed, **reading)[:, 0])
     rows["chance"] = {"without": 100*chance_consistency(answers, test, seed=seed, **reading)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("encoder").astype({"seeds": "Int64"})
 

@@ -68,8 +68,8 @@ def mixup(
     if rate == 0 or len(wave) < 2: return wave, y
     share = torch.distributions.Beta(beta, beta).sample((len(wave),))
     if labels: share = torch.maximum(share, 1 - share)
-    share = torch.where(torch.rand(len(wave)) < rate, share, 1.0).to(wave.device)[:, None]
-    partner = torch.randperm(len(wave)).to(wave.device)
+    share = torch.where(torch.rand(len(wave)) < rate, share, 1.0).to(wave.device, non_blocking=True)[:, None]
+    partner = torch.randperm(len(wave)).to(wave.device, non_blocking=True)
     wave = wave - wave.mean(1, keepdim=True)
     return share*wave + (1 - share)*wave[partner], share*y + (1 - share)*y[partner] if labels else y
 

@@ -162,15 +162,16 @@ def training_step(t: Training, batch, step: int, steps: int, n: int|None = None)
         loss, parts = total_loss(logits.float(), E_a.float(), E_t, y, t.distances, cfg.alpha, align=t.model.align)
     t.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    told = dict(zip(("loss", *parts), torch.stack([loss.detach(), *parts.values()]).tolist())) # the only look at the device in a step
-    if not np.isfinite(told["loss"]):
-        raise FloatingPointError(f"the loss is {told['loss']} in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}{' (and those of the other processes)'*t.group.shared}. "
-                                 f"Nothing was updated. Look at these clips, or lower learning_rate ({cfg.learning_rate})")
     average_gradients(t.group, t.model.parameters())
-    if cfg.clip_gradient: nn.utils.clip_grad_norm_(t.model.parameters(), cfg.clip_gradient)
+    norm = nn.utils.get_total_norm([p.grad for p in t.model.parameters() if p.grad is not None])
+    *told, size = torch.stack([loss.detach(), *parts.values(), norm]).tolist() # the only look at the device in a step
+    if not np.isfinite([told[0], size]).all():
+        raise FloatingPointError(f"the loss is {told[0]}, the norm of its gradient {size}, in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}{' (and those of the other processes)'*t.group.shared}. "
+                                 f"Nothing was updated. Look at these clips, or lower learning_rate ({cfg.learning_rate})")
+    if cfg.clip_gradient: nn.utils.clip_grads_with_norm_(t.model.parameters(), cfg.clip_gradient, norm)
     t.optimizer.step()
     t.audio.add(E_a.detach(), E_t.detach(), y)
-    return told
+    return dict(zip(("loss", *parts), told))
 
 # %% ../nbs/04_train.ipynb #cell-19
 def save_state(t: Training):
@@ -182,8 +183,9 @@ def save_state(t: Training):
 
 def resume_state(t: Training):
     "Continue from the newest good state, where there is one."
-    state = load_checkpoint(t.folder, t.device, config_hash=config_hash(t.cfg), mids=list(t.data.ontology.mids))
+    state = load_checkpoint(t.folder, config_hash=config_hash(t.cfg), mids=list(t.data.ontology.mids)) # into the host's memory; the rest moves it to where it belongs
     if state:
+        for old, new in zip(state["optimizer"]["param_groups"], t.optimizer.param_groups): old["fused"] = new["fused"] # a matter of the device, which may be another
         t.model.load_state_dict(state["model"])
         t.optimizer.load_state_dict(state["optimizer"])
         t.audio.load_state_dict(state["audio"])
@@ -239,7 +241,7 @@ def fit(
             t.epoch, t.step_done, t.sums = t.epoch + 1, 0, {}
             t.audio.reset()
             save_state(t)
-            bar.set_description(f"{run_name(cfg)} (cosine between E_t {row['text_cosine']:.2f})")
+            bar.set_description(f"{run_name(cfg)} (E_t: cosine {row['text_cosine']:.2f}, rank {row['text_rank']:.0f}, order {row['text_order']:.2f}; clip to label {row['alignment']:.2f})")
     if t.group.main: warn_of_collapse(t)
     return t
 

@@ -227,8 +227,8 @@ def test_killed_process():
 
 
 def test_process_that_hangs():
-    code, err = lose_one("SIGSTOP", 3)
-    assert code == 1 and "waited in vain for the others, 3 s at most (SPA_LIB_PATIENCE)" in err
+    code, err = lose_one("SIGSTOP", 15)  # which must also do for both to arrive
+    assert code == 1 and "waited in vain for the others, 15 s at most (SPA_LIB_PATIENCE)" in err
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(tmp_path, monkeypatch):

@@ -354,9 +354,43 @@ def test_loss_that_is_not_finite(begun, monkeypatch):
     monkeypatch.setattr(Training, "save_seconds", -1.0)
     real = room.total_loss
     monkeypatch.setattr(room, "total_loss", lambda *args, **kw: (real(*args, **kw)[0] * torch.nan, {}))
-    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 2, step 0; the clips: synth"):
+    with pytest.raises(FloatingPointError, match="the loss is nan, the norm of its gradient nan, in epoch 2, step 0; the clips: synth"):
         train(SMALL, begun.parent, progress=False)
     assert files == {p: p.read_bytes() for p in (begun / "checkpoint").iterdir()}
+
+
+class Overflow(torch.autograd.Function):
+    """A finite value whose gradient is not."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * torch.inf
+
+
+@pytest.mark.parametrize("clip_gradient", [0.0, 1.0])
+def test_gradient_that_is_not_finite(tmp_path, monkeypatch, clip_gradient):
+    """The loss of the last step is finite, so only the next one would tell, and there is none."""
+    cfg = replace(SMALL, clip_gradient=clip_gradient, text_branch="centred")
+    monkeypatch.setattr(Training, "save_seconds", -1.0)
+    real, states = room.total_loss, []
+    last = cfg.epochs * -(-cfg.n_train // cfg.batch_size)
+
+    def overflowing(*args, **kw):
+        loss, parts = real(*args, **kw)
+        states.append(None)
+        return (Overflow.apply(loss) if len(states) == last else loss), parts
+
+    monkeypatch.setattr(room, "total_loss", overflowing)
+    with pytest.raises(FloatingPointError, match=r"the loss is [\d.]+, the norm of its gradient (inf|nan), in epoch 2, step 1; the clips: synth"):
+        train(cfg, tmp_path, progress=False)
+    state = load_checkpoint(tmp_path / run_name(cfg))
+    assert (state["epoch"], state["step"]) == (2, 1) and all(v.isfinite().all() for v in state["model"].values() if v.is_floating_point())
+    monkeypatch.setattr(room, "total_loss", real)
+    same(train(cfg, tmp_path / "spared", progress=False), train(cfg, tmp_path, progress=False))
 
 
 def test_another_run_is_refused_before_anything_is_read(tmp_path):

@@ -205,7 +205,7 @@ def test_a_row_cut_off_anywhere_is_asked_again(test, cut):
 
 def test_a_disk_that_refuses_is_no_answer(test, monkeypatch):
     session = Session(test, "anna")
-    first = session.current
+    first, before, fsync = session.current, session.path.read_text(), os.fsync
 
     def full(handle):
         raise OSError("disk full")
@@ -213,7 +213,10 @@ def test_a_disk_that_refuses_is_no_answer(test, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
         answer(session, first, True, 4, 1.0)
-    assert session.current == first
+    assert session.current == first and session.path.read_text() == before
+    monkeypatch.setattr(os, "fsync", fsync)
+    answer(session, first, False, 2, 1.0)  # as the panel asks for
+    assert len(session.path.read_text().splitlines()) == len(before.splitlines()) + 1
 
 
 def test_names_are_fit_for_files(test):
@@ -357,6 +360,8 @@ def test_table_3_by_hand(tmp_path):
     assert np.isclose(table.loc["x", "with"], 100 * (1 + 1 / 2) / 2)
     assert np.isclose(table.loc["x", "change"], 100 * (3 / 4 - 7 / 12))
     assert np.isclose(table.loc["audioset_labels", "without"], 100 * (7 / 12 + 1 / 3) / 2)
+    for row, column in (("x", "without"), ("x", "with"), ("audioset_labels", "without")):  # each with its interval
+        assert table.loc[row, f"{column}_low"] < table.loc[row, column] < table.loc[row, f"{column}_high"]
     told = summary(answers, test, trial_labels(pair[0], test))
     assert {k: told[k] for k in ("participants", "trials", "consistent", "present", "labelled", "confidence")} == dict(participants=4, trials=8, consistent=6, present=3, labelled=4, confidence=4.0)
     # people one by one, without SPA, class A: p, q {1,2}: ranks 1, 4: 3/4; r {1,4}: 1; s {2,4}: ranks 4, 2: 1/2

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from spa_lib.recipe import FACTS, OPTIMIZERS, RECIPES, SAMPLERS, SCHEDULES, Recipe, class_turn, epoch_order, halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor
+from spa_lib.encoders.core import CHECKPOINTS
 from spa_lib.runs import SCALES, RunConfig, config_hash, make_config, run_name
 
 PAPER_FIVE = ("psla", "panns", "ast", "passt", "htsat")
@@ -17,7 +18,7 @@ def test_older_runs_keep_their_names():
     assert run_name(make_config("real", encoder="mn", alpha=0.0)) == "mn-tiny-audioset-without-seed0-b48095146f"
     assert run_name(RunConfig()) == "ast-tiny-synth-concat-seed0-44136fa355"
     assert run_name(make_config("smoke", encoder="htsat", seed=3, balanced=True, epoch_clips=32)) == "htsat-tiny-synth-concat-seed3-1b3599ca62"
-    assert run_name(make_config("paper", encoder="passt", alpha=0.1)) == "passt-base-audioset-concat-seed0-0f88135ee3"
+    assert run_name(make_config("paper", encoder="passt", alpha=0.1, checkpoint="")) == "passt-base-audioset-concat-seed0-0f88135ee3"
 
 
 # ---- the table
@@ -45,9 +46,18 @@ def test_published_scale_is_the_encoders_own(encoder):
 
 @pytest.mark.parametrize("encoder", RECIPES)
 def test_paper_scale_is_passts_for_every_encoder(encoder):
-    cfg = make_config("paper", encoder=encoder)
-    assert replace(cfg, encoder="passt") == make_config("paper", encoder="passt") == make_config("published", encoder="passt")
+    cfg = make_config("paper", encoder=encoder, checkpoint="")
+    assert cfg.checkpoint is None and replace(cfg, encoder="passt") == make_config("published", encoder="passt")
     assert (config_hash(cfg) == config_hash(make_config("published", encoder=encoder))) == (encoder == "passt")
+
+
+@pytest.mark.parametrize("encoder", RECIPES)
+def test_paper_scale_fine_tunes_a_release(encoder):
+    """Of the very encoder; a size that has no release starts from scratch, and a file that is named goes before."""
+    cfg = make_config("paper", encoder=encoder)
+    assert CHECKPOINTS[cfg.checkpoint].encoder == encoder
+    assert make_config("paper", encoder=encoder, size="tiny").checkpoint is None
+    assert make_config("paper", encoder=encoder, checkpoint="mine.pt").checkpoint == "mine.pt"
 
 
 def test_no_number_stands_twice():

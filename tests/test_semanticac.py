@@ -284,7 +284,8 @@ def test_where_it_ran_is_no_part_of_a_run():
 
 
 @pytest.mark.parametrize("wrong, hint", [(dict(simliarity="cscm"), "'similarity'"), (dict(tower=3), "str"), (dict(system="semantic"), "'semanticac'"), (dict(batch_size=1), "at least 2"),
-                                         (dict(freeze=True, augment=True), "once"), (dict(system="baseline", unseen=3), "name unseen classes")])
+                                         (dict(freeze=True, augment=True), "once"), (dict(system="baseline", unseen=3), "name unseen classes"),
+                                         (dict(system="spa", unseen=3, text_branch="whitened"), "no place for unseen")])
 def test_misspelt_is_refused(wrong, hint):
     with pytest.raises((ValueError, TypeError), match=hint):
         semantic_config(**wrong)

@@ -289,6 +289,7 @@ def test_another_packing_is_not_mixed_in(table, mine, other):
 
 
 def full(table, folder, room_for, queue):
+    tqdm.set_lock(threading.RLock())
     resource.setrlimit(resource.RLIMIT_FSIZE, (room_for, room_for))
     try:
         pack(table, folder, clips_per_shard=8, codec="wav", progress=False)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -40,6 +41,31 @@ def test_run_folder_is_complete(reference):
     assert len(reference.log) == SMALL.epochs and reference.log.loss.is_monotonic_decreasing
 
 
+GAUGES = {"text_cosine", "text_rank", "text_uniformity", "text_order", "audio_cosine", "audio_rank", "audio_uniformity", "alignment"}
+
+
+def test_gauges_of_every_epoch_and_of_both_ends(reference):
+    """Of collapse: see spa_lib.gauges."""
+    assert GAUGES <= set(reference.log.columns) and reference.log[sorted(GAUGES)].notna().all(axis=None)
+    start, end = (reference.metrics["gauges"][k] for k in ("start", "end"))
+    assert set(start) == set(end) and end["text_cosine"] == pytest.approx(reference.log.text_cosine.iloc[-1])
+
+
+COLLAPSING = replace(make_config("smoke", n_train=16, n_eval=8, batch_size=8, clip_seconds=1.0, dim=16, bootstrap=0), epochs=40, alpha=1.0)
+
+
+@pytest.mark.parametrize("values, times", [({}, 1), (dict(alpha=0.0), 0), (dict(text_branch="centred"), 0)], ids=["trained", "without", "centred"])
+def test_the_paper_s_branch_says_once_that_it_has_collapsed(tmp_path, values, times):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run = train(replace(COLLAPSING, **values), tmp_path, progress=False)
+    about = [w for w in said if "the label embeddings have collapsed" in str(w.message)]
+    assert len(about) == times
+    if times:
+        end = run.metrics["gauges"]["end"]["text_cosine"]
+        assert end > room.COLLAPSED and f"is {end:.2f}" in str(about[0].message) and "text_branch='centred'" in str(about[0].message)
+
+
 def test_finished_run_is_read_not_repeated(reference, monkeypatch):
     monkeypatch.setattr(room, "load_data", lambda *a: pytest.fail("trained again"))
     same(reference, train(SMALL, reference.folder.parent))
@@ -70,10 +96,17 @@ def test_killed_again_and_again_ends_with_the_same_numbers(reference, tmp_path):
     command = [sys.executable, "-c", script, json.dumps(asdict(SMALL)), str(tmp_path)]
     env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     state, rng, kills = tmp_path / run_name(SMALL) / "checkpoint" / "last.pt", np.random.default_rng(0), 0
+
+    def written():
+        try:
+            return state.stat().st_mtime_ns
+        except FileNotFoundError:  # between two renames
+            return None
+
     for _ in range(SMALL.epochs - 1):
-        before = state.stat().st_mtime_ns if state.exists() else None
+        before = written()
         process = subprocess.Popen(command, env=env, cwd=tmp_path)
-        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+        while process.poll() is None and written() in (None, before):
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.1))
         kills += process.poll() is None

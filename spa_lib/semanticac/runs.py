@@ -17,7 +17,7 @@ from typing import ClassVar
 # %% ../../nbs/semanticac/runs.ipynb #cell-3
 from ..basics import one_of
 from ..encoders.core import CHECKPOINTS
-from ..model import BRANCHES
+from ..model import BRANCHES, Centred
 from ..plan import PlannedRun, checkpoint_path
 from ..runs import Run, checked_config, config_hash, find_runs, is_finished, read_run, runs_dir
 from .labelled import LABELLED
@@ -121,6 +121,8 @@ def semantic_config(
     if "[LABEL]" not in cfg.prompt: raise ValueError(f"the prompt {cfg.prompt!r} has no place for the label: write it as in {PROMPTS[2]!r}")
     if cfg.freeze and (cfg.augment or cfg.train_rate != cfg.eval_rate): raise ValueError("freeze computes the map of each clip once: set augment=False and one rate")
     if cfg.unseen and cfg.system in ("baseline", "untouched"): raise ValueError(f"{cfg.system!r} has no text to name unseen classes by: choose 'semanticac' or 'spa'")
+    if cfg.unseen and cfg.system == "spa" and issubclass(BRANCHES[cfg.text_branch], Centred):
+        raise ValueError(f"text_branch={cfg.text_branch!r} holds the embeddings of its own classes and has no place for unseen ones: choose one that trains a projection, {[b for b, kind in BRANCHES.items() if not issubclass(kind, Centred)]}")
     return cfg
 
 # %% ../../nbs/semanticac/runs.ipynb #cell-14
