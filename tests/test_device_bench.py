@@ -50,7 +50,7 @@ def test_the_largest_batch_is_found_by_doubling(bench, monkeypatch):
         return run
 
     assert bench.largest_batch(step(70), args) == (64, {}) and tried == [8, 16, 32, 64, 128]
-    assert bench.largest_batch(step(10**6), args) == (256, {})
+    assert bench.largest_batch(step(10**6), args) == (2048, {})
     assert bench.largest_batch(step(9, RuntimeError("CUDNN_STATUS_ALLOC_FAILED")), args) == (8, {})
     assert bench.largest_batch(step(9, RuntimeError("too many numbers")), args) == (8, dict(error="batch 16: RuntimeError: too many numbers"))
     with pytest.raises(torch.OutOfMemoryError, match="full"): bench.largest_batch(step(4), args)

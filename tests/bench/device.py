@@ -5,10 +5,10 @@
 
 One call, no network, nothing to install besides torch, torchaudio, transformers, numpy, pandas and scikit-learn; spa_lib is that of
 the checkout. A training step is made of the parts of spa_lib.train: mixup, SPAModel in bfloat16 autocast, Eq. 5, backward,
-fused AdamW, gauges; fresh weights, channels last, augmentation off. It never reads the loss back. `passt + patchout` has
+norm of the gradient, fused AdamW, gauges; fresh weights, channels last, augmentation off. `passt + patchout` has
 the patchout of its recipe. Waveforms lie on the device; `copied` is the step that first brings its batch over from pinned
-memory. The batch is the largest that fits, doubling from 8 to 256 at most (on a CPU: 4), or --batch. Evaluation is the
-logits of waveforms, in bfloat16 too.
+memory. The batch is the largest that fits, doubling from 8 to 2,048 at most (on a CPU: 4), or --batch. Evaluation is the
+logits of waveforms in float32, as runs are scored.
 
 `of bf16` is operations (counted as in encoders.py, the backward pass twice the forward) a second over the rate of a
 bfloat16 matrix product in the same call. `front` is the front end's share of the step. `SPA` is the time of the text
@@ -80,7 +80,7 @@ def largest_batch(step, args):
     """The given batch, or the largest that fits, doubling, and what else than memory stopped it; `step` takes the number of clips."""
     if args.batch or args.device.type != "cuda": return args.batch or 4, {}
     fits, batch, fault = 0, 8, {}
-    while batch <= 256:
+    while batch <= 2048:
         try:
             step(batch)
             wait(args.device)
@@ -121,7 +121,7 @@ class Ours:
         return 0.1*torch.randn(clips, int(self.args.seconds*self.encoder.sample_rate), device=self.device), y.float()
 
     def train(self, wave, y, alpha=ALPHA):
-        """A training step."""
+        """A training step, with the one look at the device that `spa_lib.train.training_step` takes."""
         self.model.train()
         wave, y = mixup(wave, y, RECIPES["passt"].mixup_rate, RECIPES["passt"].mixup_beta)
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -130,14 +130,16 @@ class Ours:
         loss, _ = total_loss(logits.float(), E_a.float(), E_t, y, self.distances, alpha, align=self.model.align)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        torch.stack([loss.detach(), norm]).tolist()
         self.optimizer.step()
         if alpha: self.gauges.add(E_a.detach(), E_t.detach(), y)
 
     @torch.no_grad()
     def evaluate(self, wave):
-        """Logits of waveforms."""
+        """Logits of waveforms, in float32 as `spa_lib.scores.predict` has them."""
         self.model.eval()
-        with torch.autocast(self.device.type, torch.bfloat16): self.model(wave, self.encoder.sample_rate)
+        self.model(wave, self.encoder.sample_rate)
 
     @torch.no_grad()
     def front(self, wave):
@@ -181,7 +183,7 @@ class Stock:
         return self.extract(0.1*torch.randn(clips, int(16000*self.args.seconds))).to(self.args.device)
 
     def train(self, x):
-        """A training step."""
+        """A training step, with the one look at the device that `spa_lib.train.training_step` takes."""
         loss = binary_cross_entropy_with_logits(self.model.train()(x).logits, torch.zeros(len(x), 527, device=x.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
