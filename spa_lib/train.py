@@ -149,6 +149,7 @@ def mixed(t: Training, batch) -> tuple[Tensor, Tensor]:
     wave, y = mixup(join(group, wave), y, cfg.mixup_rate, cfg.mixup_beta, cfg.mixup_labels)
     return wave[group.rows(group.n)], y
 
+# %% ../nbs/04_train.ipynb #c0step001
 def training_step(t: Training, batch, step: int, steps: int, n: int|None = None) -> dict:
     "Forward, Eq. 5, backward, update. `batch` is this process's part of a batch of `n`. Returns the parts of the loss, of the whole batch."
     cfg, t.group.n = t.cfg, n or len(batch.clip_ids)

@@ -60,7 +60,7 @@ class Learning:
 
     def resume(self):
         "Continue from the newest good state, where there is one."
-        state = load_checkpoint(self.folder, self.device, config_hash=config_hash(self.cfg), clips=clip_list_hash(self.data.train.table))
+        state = load_checkpoint(self.folder, config_hash=config_hash(self.cfg), clips=clip_list_hash(self.data.train.table))
         if not state: return
         self.model.load_state_dict(state["model"]); self.optimizer.load_state_dict(state["optimizer"])
         for k in ("epoch", "step_done", "sum", "rows", "seconds"): setattr(self, k, state[k])
@@ -71,13 +71,15 @@ def learning_step(t: Learning, batch, step: int) -> float: # the loss
     for group in t.optimizer.param_groups: group["lr"] = group["peak"]*t.cfg.gamma**t.epoch
     wave, labels = batch.wave.to(t.device), batch.y.argmax(1).to(t.device)
     with seeded(t.cfg.seed, t.epoch, step): loss = t.model.loss(augment(wave) if t.cfg.augment else wave, labels)
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()} in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}. "
-                                 f"Nothing was updated. Look at these clips, or lower head_learning_rate ({t.cfg.head_learning_rate})")
     t.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    norm = nn.utils.get_total_norm([p.grad for p in t.model.parameters() if p.grad is not None])
+    told, size = torch.stack([loss.detach(), norm]).tolist()
+    if not np.isfinite([told, size]).all():
+        raise FloatingPointError(f"the loss is {told}, the norm of its gradient {size}, in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}. "
+                                 f"Nothing was updated. Look at these clips, or lower head_learning_rate ({t.cfg.head_learning_rate})")
     t.optimizer.step()
-    return loss.item()
+    return told
 
 def learn_epoch(t: Learning, bar):
     "The rest of the current epoch, from the first step that is not done."
