@@ -76,7 +76,7 @@ def _given(cfg: RunConfig, scale: str) -> dict:
     said = {f.name: getattr(cfg, f.name) for f in fields(cfg) if f.name not in LOCAL and getattr(cfg, f.name) != getattr(start, f.name)}
     said |= dict(encoder=cfg.encoder) | ({} if SCALES[scale].get("source", "synth") == cfg.source else dict(source=cfg.source))
     said.pop("seed", None)
-    if cfg.checkpoint: said["checkpoint"] = Path(cfg.checkpoint).name
+    if cfg.checkpoint or "checkpoint" in said: said["checkpoint"] = Path(cfg.checkpoint).name if cfg.checkpoint else ""
     return said | ({"root": "CLIPS"} if cfg.root else {})
 
 def command_of(

@@ -76,7 +76,7 @@ def test_where_gives_back_the_value_of_every_field(data):
 
 CONFIGS = [make_config("demo", seed=2), make_config("demo", alpha=0.0, epochs=3), make_config("smoke", encoder="passt"), make_config("paper", encoder="htsat", root="x"),
            make_config("real", encoder="mn", size="base", checkpoint="a/b.pt", root="x", method="desc", recording_pattern=r"^\d+-(\d+)$"),
-           make_config("real", source="esc50", root="x", holdout=0.25, alpha=0.3), make_config("published", encoder="panns", root="x", seed=4),
+           make_config("real", source="esc50", root="x", holdout=0.25, alpha=0.3), make_config("published", encoder="panns", root="x", seed=4), make_config("paper", encoder="passt", size="tiny", root="x"),
            make_config("real", text_branch="centred", clip_seconds=2.5), make_config("real", encoder="mn", head="official", alpha=0.0)]
 
 
