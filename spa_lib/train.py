@@ -34,7 +34,7 @@ from .losses import total_loss
 from .metrics import mean_average_precision, omap
 from .model import SPAModel
 from .ontology import Ontology
-from .recipe import epoch_order, make_optimizer, mixup, schedule_factor, seeded
+from .recipe import epoch_order, finite_step, make_optimizer, mixup, schedule_factor, seeded
 from .runs import Run, RunConfig, config_hash, is_finished, make_config, read_config, read_run, run_name, runs_dir, write_config, write_results
 from .scores import device_name, measure, predict, versions
 from .text import label_features
@@ -164,11 +164,8 @@ def training_step(t: Training, batch, step: int, steps: int, n: int|None = None)
     t.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     average_gradients(t.group, t.model.parameters())
-    norm = nn.utils.get_total_norm([p.grad for p in t.model.parameters() if p.grad is not None])
-    *told, size = torch.stack([loss.detach(), *parts.values(), norm]).tolist() # the only look at the device in a step
-    if not np.isfinite([told[0], size]).all():
-        raise FloatingPointError(f"the loss is {told[0]}, the norm of its gradient {size}, in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}{' (and those of the other processes)'*t.group.shared}. "
-                                 f"Nothing was updated. Look at these clips, or lower learning_rate ({cfg.learning_rate})")
+    where = f"epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}{' (and those of the other processes)'*t.group.shared}"
+    told, norm = finite_step(t.model, [loss, *parts.values()], where, f"learning_rate ({cfg.learning_rate})") # the only look at the device in a step
     if cfg.clip_gradient: nn.utils.clip_grads_with_norm_(t.model.parameters(), cfg.clip_gradient, norm)
     t.optimizer.step()
     t.audio.add(E_a.detach(), E_t.detach(), y)

@@ -20,8 +20,7 @@ from spa_lib.runs import config_hash
 from spa_lib.semanticac.runs import ARTEFACTS, NOTEBOOKS, SEMANTIC_SCALES, find_semantic, read_semantic, runs_of, semantic_config, semantic_name, semantic_runs, study
 from spa_lib.semanticac.similarity import CBAM, CSCM, MAPS, MapEncoder, count_parameters, feature_map, make_similarity
 from spa_lib.semanticac.systems import load_sides, make_listener, make_system
-from spa_lib.semanticac import tables
-from spa_lib.semanticac.tables import clips_in_words, semantic_caption
+from spa_lib.semanticac.tables import clips_in_words, differences, semantic_caption
 from spa_lib.semanticac.text_tower import PROMPTS, TextTower, clip_merges, learn_merges, load_clip, make_tower, prompted, tokenizer
 from spa_lib.semanticac.train import Learning, accuracy, accuracy_table, hits, resampled, train_semantic
 
@@ -418,12 +417,11 @@ def test_accuracy_table_by_hand(reference):
         accuracy_table([runs[0], fake(reference, 1, [1, 1, 1], "cscm"), fake(reference, 3, [1], "cscm")], lambda c: c.similarity, base="plain")
 
 
-def test_text_is_told_from_its_module(reference, monkeypatch):
+def test_text_is_told_from_its_module(reference):
     """Right of four clips: baseline 1, with CSCM 3; with text 2 behind a plain projection, 4 behind CSCM: text is worth 25 points either way."""
     hits_of = {("baseline", "plain"): [1, 0, 0, 0], ("baseline", "cscm"): [1, 1, 1, 0], ("semanticac", "plain"): [1, 1, 0, 0], ("semanticac", "cscm"): [1, 1, 1, 1]}
     runs = [replace(r := fake(reference, 1, right, similarity), config=replace(r.config, system=system)) for (system, similarity), right in hits_of.items()]
-    monkeypatch.setattr(tables, "runs_of", lambda *a, **k: runs)
-    found = tables.differences("table1_esc50", "demo")
+    found = differences(runs)
     (encoder,) = found.index.unique("encoder")
     assert found.difference.to_dict() == {(encoder, "baseline-cscm", "baseline"): 50, (encoder, "semanticac-plain", "baseline"): 25,
                                           (encoder, "semanticac-cscm", "baseline-cscm"): 25, (encoder, "semanticac-cscm", "baseline"): 75}

@@ -48,14 +48,14 @@ def artefact_table(
 LIKE_FOR_LIKE = (("baseline-cscm", "baseline"), ("semanticac-plain", "baseline"), ("semanticac-cscm", "baseline-cscm"), ("semanticac-cscm", "baseline"))
 
 def differences(
-    artefact: str, # see `artefact_table`
-    scales: str,
-    folder: str|Path|None = None,
+    runs: list[Run], # of `artefact_table`
 ) -> pd.DataFrame: # rows (encoder, arm, against); points: difference, low, high
     "What the similarity module does without text, what the text does behind each module, and both together; paired clip by clip."
-    found = {base: artefact_table(artefact, scales, folder, base=base)[0] for base in dict.fromkeys(b for _, b in LIKE_FOR_LIKE)}
-    rows = {(encoder, arm, base): found[base].loc[(encoder, arm), ["difference", "difference_low", "difference_high"]].to_numpy(float)
-            for encoder in found["baseline"].index.unique("encoder") for arm, base in LIKE_FOR_LIKE}
+    heard, rows = {}, {}
+    for r in runs: heard.setdefault(listener(r.config), []).append(r)
+    for encoder, some in heard.items():
+        found = {base: accuracy_table(some, semantic_arm, base) for base in dict.fromkeys(b for _, b in LIKE_FOR_LIKE)}
+        for arm, base in LIKE_FOR_LIKE: rows[encoder, arm, base] = found[base].loc[arm, ["difference", "difference_low", "difference_high"]].to_numpy(float)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"])
     return table.set_axis(pd.MultiIndex.from_tuples(table.index, names=["encoder", "arm", "against"]))
 

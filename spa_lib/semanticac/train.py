@@ -23,7 +23,7 @@ from ..data import Clips, batches, clip_list_hash
 from ..devices import pick_device
 from ..frozen import Embedded, Frozen, embed_clips
 from ..ontology import Ontology
-from ..recipe import epoch_order, seeded
+from ..recipe import epoch_order, finite_step, seeded
 from ..runs import Run, config_hash, is_finished, write_config, write_results
 from ..scores import measure, versions
 
@@ -73,11 +73,7 @@ def learning_step(t: Learning, batch, step: int) -> float: # the loss
     with seeded(t.cfg.seed, t.epoch, step): loss = t.model.loss(augment(wave) if t.cfg.augment else wave, labels)
     t.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.get_total_norm([p.grad for p in t.model.parameters() if p.grad is not None])
-    told, size = torch.stack([loss.detach(), norm]).tolist()
-    if not np.isfinite([told, size]).all():
-        raise FloatingPointError(f"the loss is {told}, the norm of its gradient {size}, in epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}. "
-                                 f"Nothing was updated. Look at these clips, or lower head_learning_rate ({t.cfg.head_learning_rate})")
+    (told,), _ = finite_step(t.model, [loss], f"epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}", f"head_learning_rate ({t.cfg.head_learning_rate})")
     t.optimizer.step()
     return told
 

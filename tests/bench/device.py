@@ -46,7 +46,7 @@ from spa_lib.metrics import omap  # noqa: E402
 from spa_lib.metrics_torch import omap_on_device  # noqa: E402
 from spa_lib.model import SPAModel  # noqa: E402
 from spa_lib.ontology import Ontology  # noqa: E402
-from spa_lib.recipe import RECIPES, make_optimizer, mixup  # noqa: E402
+from spa_lib.recipe import RECIPES, finite_step, make_optimizer, mixup  # noqa: E402
 from spa_lib.text import label_features  # noqa: E402
 
 COLUMNS = {"batch": "{:.0f}", "train": "{:.1f}", "copied": "{:.1f}", "eval": "{:.1f}", "train_of_bf16": "{:.1%}", "eval_of_bf16": "{:.1%}",
@@ -130,8 +130,7 @@ class Ours:
         loss, _ = total_loss(logits.float(), E_a.float(), E_t, y, self.distances, alpha, align=self.model.align)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        torch.stack([loss.detach(), norm]).tolist()
+        finite_step(self.model, [loss], "the benchmark", "lr")
         self.optimizer.step()
         if alpha: self.gauges.add(E_a.detach(), E_t.detach(), y)
 
@@ -183,7 +182,7 @@ class Stock:
         return self.extract(0.1*torch.randn(clips, int(16000*self.args.seconds))).to(self.args.device)
 
     def train(self, x):
-        """A training step, with the one look at the device that `spa_lib.train.training_step` takes."""
+        """A training step."""
         loss = binary_cross_entropy_with_logits(self.model.train()(x).logits, torch.zeros(len(x), 527, device=x.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
