@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 # %% ../nbs/00_ontology.ipynb #cell-3
-from .basics import cache_dir, download, one_of
+from .utils import cache_dir, download, one_of
 
 # %% ../nbs/00_ontology.ipynb #cell-6
 def ontology_table(

@@ -23,21 +23,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
-from .basics import project_root, write_atomic
-from .checkpoints import keep_last, load_checkpoint, save_checkpoint
-from .data import Clips, batches, clip_list_hash, read_clips, split_by_recording
-from .devices import Processes, agree, average_gradients, enter, first_alone, join, launch, leave, pick_device, share_batch_norm, start_alike
+from .data import Clips, batches, clip_list_hash, freeze_encoder, read_clips, split_by_recording
 from .encoders import create_encoder
-from .frozen import freeze_encoder
-from .gauges import AudioGauges, text_gauges
 from .losses import total_loss
-from .metrics import mean_average_precision, omap
+from .metrics import AudioGauges, mean_average_precision, omap, text_gauges
 from .model import SPAModel
 from .ontology import Ontology
-from .recipe import epoch_order, finite_step, make_optimizer, mixup, schedule_factor, seeded
-from .runs import Run, RunConfig, config_hash, is_finished, make_config, read_config, read_run, run_name, runs_dir, write_config, write_results
-from .scores import device_name, measure, predict, versions
+from .runs import Processes, Run, RunConfig, agree, average_gradients, config_hash, device_name, enter, epoch_order, finite_step, first_alone, is_finished, join, keep_last, launch, leave, load_checkpoint, make_config, make_optimizer, measure, mixup, pick_device, predict, read_config, read_run, run_name, runs_dir, save_checkpoint, schedule_factor, seeded, share_batch_norm, start_alike, versions, write_config, write_results
 from .text import label_features
+from .utils import project_root, write_atomic
 
 # %% ../nbs/04_train.ipynb #cell-9
 class Data(NamedTuple):
@@ -302,7 +296,7 @@ def train_all(
     configs: list[RunConfig],
     folder: str|Path|None = None, # of run folders
     jobs: int = 1, # runs at a time, each in its own process with its share of the cores
-    processes: int = 1, # of this machine that share each run, one run after the other; see spa_lib.devices
+    processes: int = 1, # of this machine that share each run, one run after the other; see spa_lib.runs.devices
 ) -> list[Run]: # in the order of `configs`
     "Several runs; finished ones are read. One that fails does not stop the others: its error is raised at the end, with its name."
     folder = Path(folder or runs_dir())

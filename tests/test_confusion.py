@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from spa_lib.confusion import (chosen_rank, confusion_counts, esc50_classes, joint_activation, mantel, mutual_confusion, pair_correlation, read_answers,
-                               resampled_weights, split_half, whole_from_half, wrong_activation)
 from spa_lib.ontology import Ontology
+from spa_lib.perception import chosen_rank, confusion_counts, esc50_classes, joint_activation, mantel, mutual_confusion, pair_correlation, resampled_weights, split_half, whole_from_half, wrong_activation
+from spa_lib.perception.confusion import read_answers
 from spa_lib.runs import config_hash, make_config, run_name, write_config, write_results
 
 seeds = st.integers(0, 10**6)

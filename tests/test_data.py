@@ -16,10 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from spa_lib import clips as clips_room
-from spa_lib.clips import COLUMNS, PROBLEMS
-from spa_lib.data import (CROPS, FREESOUND_IDS, PADS, RESAMPLERS, Batch, ClipError, Clips, WholeClips, batches, check_clips, clip_list_hash, fit_length,
-                          load_waveform, read_clips, resample, split_by_recording, targets)
+from spa_lib.data import COLUMNS, CROPS, FREESOUND_IDS, PADS, PROBLEMS, RESAMPLERS, Batch, ClipError, Clips, WholeClips, batches, check_clips, clip_list_hash, clips as clips_room, fit_length, load_waveform, read_clips, resample, split_by_recording, targets
 from spa_lib.ontology import Ontology
 
 soundfile = pytest.importorskip("soundfile", reason="the audio files of these tests are written with soundfile")
@@ -700,7 +697,7 @@ def test_whole_clips(seven):
 
 
 def test_synth_is_read_through_the_same_door(ontology, tmp_path, monkeypatch):
-    synth = pytest.importorskip("spa_lib.synth", reason="the embedded corpus is not there")
+    synth = pytest.importorskip("spa_lib.data.synth", reason="the embedded corpus is not there")
     made = table_of([tmp_path / "s.wav"])
     noise(tmp_path / "s.wav")
 

@@ -14,10 +14,8 @@ import torch
 
 from spa_lib import train as room
 from spa_lib.data import batches
-from spa_lib.devices import Processes, agree, average_gradients, enter, gather, join, launch
 from spa_lib.model import BRANCHES
-from spa_lib.recipe import epoch_order
-from spa_lib.runs import make_config, read_run, run_name
+from spa_lib.runs import Processes, agree, average_gradients, enter, epoch_order, gather, join, launch, make_config, read_run, run_name
 from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train, train_all, training_step
 
 pytest.importorskip("accelerate")
@@ -201,7 +199,7 @@ def test_three_processes_say_the_same():
 
 LOOP = """
 import os, signal, sys, time, torch
-from spa_lib.devices import enter, total
+from spa_lib.runs import enter, total
 group = enter("cpu")
 print("in", flush=True)
 for step in range(10_000):
@@ -248,7 +246,7 @@ def test_failed_processes_raise_with_what_they_said(tmp_path, monkeypatch, capfd
 @pytest.mark.skipif(sys.platform != "linux", reason="a child learns of its parent's death on Linux only")
 def test_killed_notebook_takes_its_processes_along():
     psutil = pytest.importorskip("psutil")
-    p = python("from spa_lib.devices import launch; launch('timeit', ['-n1', '-r1', 'import time; time.sleep(100)'], 2)")
+    p = python("from spa_lib.runs import launch; launch('timeit', ['-n1', '-r1', 'import time; time.sleep(100)'], 2)")
     try:
         family, end = [], time.time() + 60
         while len(family) < 3 and time.time() < end:  # torchrun and its two

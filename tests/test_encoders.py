@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from spa_lib.encoders import Encoder, create_encoder, encoder_names
-from spa_lib.encoders.core import CHECKPOINTS, CheckpointError, encoder_class, load_official, read_checkpoint
+from spa_lib.encoders.base import CHECKPOINTS, CheckpointError, encoder_class, load_official, read_checkpoint
 from spa_lib.encoders.frontend import DecibelMel, KaldiMel, PasstMel, kaldi_mel_bank, slaney_mel_bank
 
 NAMES = encoder_names()
@@ -634,4 +634,4 @@ def test_torch_compile(name):
 def test_importing_the_wing_imports_no_encoder():
     code = "import sys, spa_lib.encoders; print([m for m in sys.modules if m.startswith('spa_lib.encoders.')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "['spa_lib.encoders.core']"
+    assert out.strip() == "['spa_lib.encoders.base']"

@@ -1,4 +1,4 @@
-"""What goes wrong on real machines, and what happens then; the table in nbs/04_checkpoints.ipynb names these tests."""
+"""What goes wrong on real machines, and what happens then; the table in nbs/runs/folder.ipynb names these tests."""
 import errno
 import json
 import os
@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from spa_lib import train as room
-from spa_lib.checkpoints import keep_last, load_checkpoint, save_checkpoint
-from spa_lib.clips import ClipError
-from spa_lib.runs import make_config, read_run, run_name
+from spa_lib.data import ClipError
+from spa_lib.runs import keep_last, load_checkpoint, make_config, read_run, run_name, save_checkpoint
 from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train
 
 SMALL = make_config("smoke", epochs=3, n_train=16, n_eval=8, batch_size=8, clip_seconds=1.0, dim=16, bootstrap=5)
@@ -65,9 +64,7 @@ SERVER = """
 import json, os, sys, threading, traceback
 from tqdm import tqdm
 tqdm.set_lock(threading.RLock()); tqdm.monitor_interval = 0 # tqdm's own lock is shared with children: one that is killed with it in hand would hold up all that follow
-from spa_lib.checkpoints import load_checkpoint, save_checkpoint
-from spa_lib.runs import RunConfig
-from spa_lib.scores import measure, predict
+from spa_lib.runs import RunConfig, load_checkpoint, measure, predict, save_checkpoint
 from spa_lib.train import Training, load_data, make_encoder, make_model, train
 cfg = RunConfig(**json.loads(sys.argv[1]))
 Training.save_seconds = -1 # a state after every step

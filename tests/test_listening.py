@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.metrics import average_precision_score
 
-from spa_lib.listening import ListeningTest, choose_classes, class_differences, draw_clips, draw_test, make_test, read_test, split_halves
-from spa_lib.listening_answers import COLUMNS, AnswersError, Session, answer, check_name, file_head, read_answers, undo
-from spa_lib.listening_scores import agreement, chance_consistency, consistency, consistency_samples, consistency_table, interval_of, is_simulated, simulate_answers, summary, trial_labels, trial_scores, votes
 from spa_lib.ontology import Ontology
+from spa_lib.perception import AnswersError, ListeningTest, Session, agreement, answer, chance_consistency, check_name, choose_classes, class_differences, consistency, consistency_samples, consistency_table, draw_clips, draw_test, file_head, interval_of, is_simulated, make_test, read_test, simulate_answers, split_halves, summary, trial_labels, trial_scores, undo, votes
+from spa_lib.perception.answers import COLUMNS, read_answers
 from spa_lib.runs import Run, RunConfig
 
 MIDS = Ontology.audioset().mids
@@ -135,8 +134,7 @@ def test_any_sequence_of_answers_undos_and_restarts_leaves_exactly_what_stands(t
 
 WORKER = """
 import sys
-from spa_lib.listening import read_test
-from spa_lib.listening_answers import Session, answer
+from spa_lib.perception import Session, answer, read_test
 test = read_test(sys.argv[1]); session = Session(test, sys.argv[2])
 print("ready", flush=True); sys.stdin.readline()
 while session.current is not None:
@@ -480,7 +478,7 @@ def test_simulated_answers_say_so(test, tmp_path):
 
 def test_the_panel_ignores_presses_that_come_too_early_or_twice(tmp_path):
     pytest.importorskip("ipywidgets", reason="the panel needs ipywidgets: pip install 'spa_lib[listening]'")
-    from spa_lib.listening_ui import Panel, demo_test
+    from spa_lib.perception import Panel, demo_test
 
     panel = Panel(demo_test(tmp_path, n_classes=2, per_class=2))
     panel.go.click()
@@ -513,7 +511,7 @@ def test_the_panel_ignores_presses_that_come_too_early_or_twice(tmp_path):
 
 def test_the_panel_does_not_pass_over_an_answer_that_was_not_saved(tmp_path, monkeypatch):
     pytest.importorskip("ipywidgets", reason="the panel needs ipywidgets: pip install 'spa_lib[listening]'")
-    from spa_lib.listening_ui import Panel, demo_test
+    from spa_lib.perception import Panel, demo_test
 
     panel = Panel(demo_test(tmp_path, n_classes=2, per_class=2))
     panel.name.value = "anna"

@@ -76,7 +76,7 @@ def lab(browser, tmp_path_factory):
 @pytest.fixture
 def asked(lab, request):
     """A new test of six clips, and a copy of the volunteers' notebook that opens it: (the test, the notebook's name)."""
-    from spa_lib.listening_ui import demo_test
+    from spa_lib.perception import demo_test
 
     name = re.sub(r"\W", "_", request.node.name)
     test = demo_test(lab[1] / name, n_classes=3, per_class=2)
@@ -167,7 +167,7 @@ class Person:
 
     def check_file(self, undone):
         """The file holds exactly what was answered, in that order."""
-        from spa_lib.listening_answers import read_answers
+        from spa_lib.perception.answers import read_answers
 
         found = read_answers(self.test, [self.test.folder / "answers" / f"{self.name}.csv"])
         trials = [self.test.trials[t] for t in self.given]

@@ -6,9 +6,7 @@ from hypothesis import assume, given, settings, strategies as st
 from scipy.stats import ttest_rel
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from spa_lib.ap import PLAIN, ap_naive, class_ap, count_reached, graded_average_precision
-from spa_lib.metrics import (METRICS, WEIGHTINGS, auc, average_precision, bootstrap, chance, d_prime, level_weights, mean_average_precision, nearest_positive,
-                             omap, omap_naive, paired_bootstrap, paired_interval, per_class_gain)
+from spa_lib.metrics import METRICS, PLAIN, WEIGHTINGS, ap_naive, auc, average_precision, bootstrap, chance, class_ap, count_reached, d_prime, graded_average_precision, level_weights, mean_average_precision, nearest_positive, omap, omap_naive, paired_bootstrap, paired_interval, per_class_gain
 from spa_lib.ontology import Ontology
 
 seeds = st.integers(0, 10**6)

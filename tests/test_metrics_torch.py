@@ -4,8 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from spa_lib.metrics import WEIGHTINGS, mean_average_precision, omap
-from spa_lib.metrics_torch import omap_on_device
+from spa_lib.metrics import WEIGHTINGS, mean_average_precision, omap, omap_on_device
 from spa_lib.ontology import Ontology
 
 

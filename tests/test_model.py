@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spa_lib.gauges import AudioGauges, effective_rank, mean_cosine, ontology_order, text_gauges, uniformity
 from spa_lib.losses import spa_loss
+from spa_lib.metrics import AudioGauges, effective_rank, mean_cosine, ontology_order, text_gauges, uniformity
 from spa_lib.model import BRANCHES, SPAModel, info_nce, principal_coordinates
 from spa_lib.ontology import Ontology
 from spa_lib.runs import CHOICES

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spa_lib.ap import random_ap
-from spa_lib.metrics import average_precision
+from spa_lib.metrics import average_precision, random_ap
 from spa_lib.ontology import METHODS, Ontology
-from spa_lib.report import paper_table
+from spa_lib.results import paper_table
 
 ROOT = Path(__file__).resolve().parents[1]
 HEARD = ("Air brake", "Child speech, kid speaking", "Fire", "Mechanisms", "Yodeling")

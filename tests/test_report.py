@@ -12,8 +12,7 @@ from hypothesis import given, settings, strategies as st
 from spa_lib.metrics import mean_average_precision, omap, paired_bootstrap
 from spa_lib.ontology import METHODS, Ontology
 from spa_lib.papermill import notebook_parameters
-from spa_lib.report import (TRAIN_PARAMETERS, Resampled, caption, command_of, comparable, compare, evaluated, experiments, level_table, over_seeds, paper_table, parse_where,
-                            provenance, write_artefact)
+from spa_lib.results import TRAIN_PARAMETERS, Resampled, caption, command_of, comparable, compare, evaluated, experiments, level_table, over_seeds, paper_table, parse_where, provenance, write_artefact
 from spa_lib.runs import LOCAL, RunConfig, arm_of, config_hash, make_config, paired_runs, paired_table, run_name, write_config, write_results
 
 CLASSES = Ontology.audioset().subset(["Speech", "Laughter", "Giggle", "Dog", "Bark", "Music", "Guitar", "Vehicle"])

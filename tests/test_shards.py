@@ -23,17 +23,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from tqdm import tqdm
 
-from spa_lib import places, shards as room
-from spa_lib.clips import ClipError, clip_list_hash, read_clips
-from spa_lib.data import Clips, batches, check_clips, decode_clip, load_waveform
-from spa_lib.manifest import manifest
+from spa_lib.data import CODECS, PLACE, ClipError, Clips, DatasetAudio, Stream, WebFile, audio as places, batches, check_clips, clip_list_hash, clip_size, dataset_clips, decode_clip, encode, epoch_shards, load_waveform, node_clips, open_source, pack, read_clips, read_index, read_place, shard_table, shards as room, stream_batches, verify
+from spa_lib.data.manifest import manifest
 from spa_lib.ontology import Ontology
-from spa_lib.places import PLACE, WebFile, clip_size, open_source, read_place
-from spa_lib.recipe import SAMPLERS, epoch_order
-from spa_lib.rows import DatasetAudio, dataset_clips
-from spa_lib.runs import make_config
-from spa_lib.shards import CODECS, encode, pack, read_index, shard_table, verify
-from spa_lib.streams import Stream, epoch_shards, node_clips, stream_batches
+from spa_lib.runs import SAMPLERS, epoch_order, make_config
 from spa_lib.train import Training, save_state, train
 
 soundfile = pytest.importorskip("soundfile", reason="shards are written with soundfile")
@@ -248,7 +241,7 @@ def test_killed_with_workers_and_the_same_in_the_end(tmp_path):
     table = loose(tmp_path / "loose", 400, 100, 2.0)
     pack(table, tmp_path / "whole", clips_per_shard=20, progress=False)
     table.to_pickle(tmp_path / "table.pkl")
-    code = f"import pandas as pd; from spa_lib.shards import pack\nif __name__ == '__main__': pack(pd.read_pickle({str(tmp_path / 'table.pkl')!r}), {str(tmp_path / 'out')!r}, clips_per_shard=20, workers=2, progress=False)"
+    code = f"import pandas as pd; from spa_lib.data import pack\nif __name__ == '__main__': pack(pd.read_pickle({str(tmp_path / 'table.pkl')!r}), {str(tmp_path / 'out')!r}, clips_per_shard=20, workers=2, progress=False)"
     (tmp_path / "main.py").write_text(code)
     rng = random.Random(1)
     for _ in range(4):

@@ -4,9 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spa_lib.frozen import embed_clips
-from spa_lib.runs import arm_of, config_hash, make_config, read_run, run_name, write_config, write_results
-from spa_lib.study import by_seed, choose, grid, judged
+from spa_lib.data import embed_clips
+from spa_lib.runs import arm_of, by_seed, choose, config_hash, grid, judged, make_config, read_run, run_name, write_config, write_results
 from spa_lib.train import load_data, make_encoder, train
 
 BASE = make_config("real", encoder="mn", size="base", root="CLIPS", freeze=True, holdout=0.25, bootstrap=0)

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spa_lib import sounds, synth
+from spa_lib.data import sounds, synth, synth_classes, synth_clip, synth_clips, synth_event
 from spa_lib.ontology import Ontology
-from spa_lib.synth import synth_classes, synth_clip, synth_clips, synth_event
 
 ONT = Ontology.audioset()
 MIDS = synth_classes()
@@ -94,7 +93,7 @@ def test_clip_is_a_function_of_its_seeds():
 
 
 def test_clips_are_the_same_in_another_process():
-    code = ("from spa_lib.synth import synth_clip; import numpy as np, hashlib\n"
+    code = ("from spa_lib.data import synth_clip; import numpy as np, hashlib\n"
             "for c in (('train', 0), ('eval', 7), ('train', 100)): print(hashlib.sha256(np.round(synth_clip(*c, 2.0, 16000)[0]*32767).astype('<i2').tobytes()).hexdigest())")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert out == [digest(synth_clip(*c, 2.0, 16000)[0]) for c in (("train", 0), ("eval", 7), ("train", 100))]

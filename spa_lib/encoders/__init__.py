@@ -1,4 +1,4 @@
 """Audio encoders: waveform in, one vector or 527 logits out."""
-from .core import Encoder, create_encoder, encoder_names
+from .base import Encoder, create_encoder, encoder_names
 
 __all__ = ["Encoder", "create_encoder", "encoder_names"]

@@ -9,7 +9,7 @@ __all__ = ['random_gain', 'random_roll', 'random_mask', 'keep_some', 'Augment', 
 from dataclasses import asdict, dataclass, fields
 import torch
 from torch import Tensor
-from ..basics import one_of
+from ..utils import one_of
 
 # %% ../../nbs/encoders/augment.ipynb #cell-4
 def random_gain(

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .augment import make_augment
-from .core import Encoder
+from .base import Encoder
+from .blocks import MLP, depth_of, drop_path, init_vit
 from .panns import decibel_front_end
-from .vit import MLP, depth_of, drop_path, init_vit
 
 # %% ../../nbs/encoders/htsat.ipynb #cell-4
 def fold(

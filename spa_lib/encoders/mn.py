@@ -9,10 +9,10 @@ __all__ = ['PLAN', 'rounded', 'unit', 'SqueezeExcite', 'ChannelAttention', 'Inve
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ..basics import one_of
 from .augment import make_augment
-from .core import Encoder
+from .base import Encoder
 from .frontend import PasstMel
+from ..utils import one_of
 
 # %% ../../nbs/encoders/mn.ipynb #cell-4
 def rounded(

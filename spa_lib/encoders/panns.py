@@ -9,10 +9,10 @@ __all__ = ['decibel_front_end', 'ConvBlock', 'Cnn14', 'init_cnn']
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ..basics import one_of
 from .augment import make_augment
-from .core import Encoder
+from .base import Encoder
 from .frontend import DecibelMel, paper_front_end
+from ..utils import one_of
 
 # %% ../../nbs/encoders/panns.ipynb #cell-4
 def decibel_front_end(

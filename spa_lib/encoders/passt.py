@@ -10,11 +10,11 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ..basics import one_of
 from .augment import make_augment
-from .core import Encoder
+from .base import Encoder
+from .blocks import Block, PatchEmbed, depth_of, heads_of, init_vit, patch_grid
 from .frontend import PasstMel
-from .vit import Block, PatchEmbed, depth_of, heads_of, init_vit, patch_grid
+from ..utils import one_of
 
 # %% ../../nbs/encoders/passt.ipynb #cell-6
 def time_positions(

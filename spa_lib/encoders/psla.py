@@ -10,11 +10,11 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ..basics import one_of
 from .augment import make_augment
-from .core import Encoder
+from .base import Encoder
+from .blocks import drop_path
 from .frontend import KaldiMel, paper_front_end
-from .vit import drop_path
+from ..utils import one_of
 
 # %% ../../nbs/encoders/psla.ipynb #cell-4
 def psla_frames(

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% ../../nbs/semanticac/labelled.ipynb #cell-3
-from ..basics import cache_dir, one_of, write_atomic
-from ..clips import SOURCES, log, read_clips
+from ..data import SOURCES, read_clips, synth_event
+from ..data.clips import log
 from ..ontology import Ontology
-from ..synth import synth_event
+from ..utils import cache_dir, one_of, write_atomic
 
 # %% ../../nbs/semanticac/labelled.ipynb #cell-6
 def class_names(
@@ -53,7 +53,7 @@ def _synthetic_clip(mid: str, source: str, i: int, seconds: float, sample_rate: 
 # %% ../../nbs/semanticac/labelled.ipynb #cell-10
 def _synthetic(source: str, per_class: int, seconds: float, sample_rate: int, root) -> pd.DataFrame:
     "The clip table of a synthetic set; clips that are not in the cache yet are made."
-    from spa_lib.synth import _wav
+    from spa_lib.data.synth import _wav
     ont, (folds, names) = Ontology.audioset(), SYNTHETIC[source]
     folder, rows = Path(root or cache_dir("synth"))/f"{source}-single-v{VERSION}-{sample_rate}Hz-{seconds:g}s", []
     for mid in sorted(map(ont.mid, names), key=ont.index):

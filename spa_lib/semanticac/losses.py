@@ -9,8 +9,8 @@ __all__ = ['LOSSES', 'similarity_matrix', 'diagonal_loss', 'multi_positive_loss'
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from ..basics import one_of
 from ..losses import cosines
+from ..utils import one_of
 
 # %% ../../nbs/semanticac/losses.ipynb #cell-5
 def similarity_matrix(

@@ -10,9 +10,9 @@ __all__ = ['MAPS', 'SIMILARITY', 'feature_map', 'MapEncoder', 'CBAM', 'CSCM', 'P
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ..basics import one_of
-from ..encoders.core import Encoder
-from ..encoders.vit import Block, patch_grid
+from ..encoders import Encoder
+from ..encoders.blocks import Block, patch_grid
+from ..utils import one_of
 
 # %% ../../nbs/semanticac/similarity.ipynb #cell-5
 def _htsat_map(encoder: Encoder, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def feature_map(
 
 # %% ../../nbs/semanticac/similarity.ipynb #cell-11
 class MapEncoder(nn.Module):
-    "An encoder whose `embed` gives M instead of one vector, for `spa_lib.frozen` and the models of this wing."
+    "An encoder whose `embed` gives M instead of one vector, for `spa_lib.data.frozen` and the models of this wing."
     def __init__(self, encoder: Encoder):
         super().__init__()
         one_of(encoder.name, MAPS, "encoder with a feature map")

@@ -9,10 +9,10 @@ __all__ = ['PAPER_ACCURACY', 'LIKE_FOR_LIKE', 'SETS', 'paper_accuracy', 'artefac
 # %% ../../nbs/semanticac/tables.ipynb #cell-2
 from pathlib import Path
 import pandas as pd
-from ..basics import one_of
 from ..runs import Run
-from .runs import listener, runs_of, semantic_arm
+from .config import listener, runs_of, semantic_arm
 from .train import accuracy_table
+from ..utils import one_of
 
 # %% ../../nbs/semanticac/tables.ipynb #cell-4
 PAPER_ACCURACY = {
@@ -29,7 +29,7 @@ def paper_accuracy(number: int) -> pd.Series: # percent
 
 # %% ../../nbs/semanticac/tables.ipynb #cell-9
 def artefact_table(
-    artefact: str, # see spa_lib.semanticac.runs.ARTEFACTS
+    artefact: str, # see spa_lib.semanticac.config.ARTEFACTS
     scales: str, # one or more, separated by blanks: "real scratch"
     folder: str|Path|None = None, # of run folders
     arm = semantic_arm, # function: configuration -> name of a row

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-3
-from ..basics import cache_dir, download, one_of
-from ..encoders.core import read_checkpoint
+from ..encoders.base import read_checkpoint
 from ..ontology import Ontology
 from ..text import pool
+from ..utils import cache_dir, download, one_of
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-6
 PROMPTS = ("[LABEL]", "a clip of [LABEL]", "an audio clip of [LABEL]") # Table 4, from least to best

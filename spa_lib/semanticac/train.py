@@ -17,22 +17,17 @@ from torch import nn
 from tqdm import tqdm
 
 # %% ../../nbs/semanticac/train.ipynb #cell-4
-from ..basics import write_atomic
-from ..checkpoints import keep_last, load_checkpoint, save_checkpoint
-from ..data import Clips, batches, clip_list_hash
-from ..devices import pick_device
-from ..frozen import Embedded, Frozen, embed_clips
+from ..data import Clips, Embedded, Frozen, batches, clip_list_hash, embed_clips
 from ..ontology import Ontology
-from ..recipe import epoch_order, finite_step, seeded
-from ..runs import Run, config_hash, is_finished, write_config, write_results
-from ..scores import measure, versions
+from ..runs import Run, config_hash, epoch_order, finite_step, is_finished, keep_last, load_checkpoint, measure, pick_device, save_checkpoint, seeded, versions, write_config, write_results
+from ..utils import write_atomic
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
+from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
 from .labelled import augment, weak_classes
 from .losses import similarity_matrix
-from .runs import SemanticConfig, read_semantic, semantic_dir, semantic_name
+from .model import Sides, load_sides, make_listener, make_system
 from .similarity import count_parameters
-from .systems import Sides, load_sides, make_listener, make_system
 
 # %% ../../nbs/semanticac/train.ipynb #cell-8
 class Learning:
@@ -53,7 +48,7 @@ class Learning:
         self.epoch, self.step_done, self.sum, self.rows, self.seconds = 0, 0, 0.0, [], 0.0
 
     def save(self):
-        "Write the state, as `spa_lib.checkpoints` does."
+        "Write the state, as `spa_lib.runs.folder` does."
         state = dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), config_hash=config_hash(self.cfg), clips=clip_list_hash(self.data.train.table),
                      **{k: getattr(self, k) for k in ("epoch", "step_done", "sum", "rows", "seconds")})
         save_checkpoint(self.folder, state)
@@ -183,7 +178,7 @@ def describe(cfg: SemanticConfig, data: Sides, model: nn.Module, checkpoint: dic
 
 # %% ../../nbs/semanticac/train.ipynb #cell-20
 def train_semantic(
-    cfg: SemanticConfig, # see spa_lib.semanticac.runs.semantic_config
+    cfg: SemanticConfig, # see spa_lib.semanticac.config.semantic_config
     folder: str|Path|None = None, # of run folders; None = runs/semanticac of the checkout
     progress: bool = True, # show a bar
 ) -> Run: # finished

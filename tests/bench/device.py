@@ -38,15 +38,15 @@ sys.path[:0] = [str(BENCH.parents[1]), str(BENCH)]
 
 import encoders as of_encoders  # noqa: E402
 import omap as of_omap  # noqa: E402
-from spa_lib.basics import write_atomic  # noqa: E402
+from spa_lib.utils import write_atomic  # noqa: E402
 from spa_lib.encoders import create_encoder, encoder_names  # noqa: E402
-from spa_lib.gauges import AudioGauges  # noqa: E402
+from spa_lib.metrics import AudioGauges  # noqa: E402
 from spa_lib.losses import spa_loss, total_loss  # noqa: E402
 from spa_lib.metrics import omap  # noqa: E402
-from spa_lib.metrics_torch import omap_on_device  # noqa: E402
+from spa_lib.metrics import omap_on_device  # noqa: E402
 from spa_lib.model import SPAModel  # noqa: E402
 from spa_lib.ontology import Ontology  # noqa: E402
-from spa_lib.recipe import RECIPES, finite_step, make_optimizer, mixup  # noqa: E402
+from spa_lib.runs import RECIPES, finite_step, make_optimizer, mixup  # noqa: E402
 from spa_lib.text import label_features  # noqa: E402
 
 COLUMNS = {"batch": "{:.0f}", "train": "{:.1f}", "copied": "{:.1f}", "eval": "{:.1f}", "train_of_bf16": "{:.1%}", "eval_of_bf16": "{:.1%}",
@@ -136,7 +136,7 @@ class Ours:
 
     @torch.no_grad()
     def evaluate(self, wave):
-        """Logits of waveforms, in float32 as `spa_lib.scores.predict` has them."""
+        """Logits of waveforms, in float32 as `spa_lib.runs.predict` has them."""
         self.model.eval()
         self.model(wave, self.encoder.sample_rate)
 

@@ -29,13 +29,10 @@ import pandas as pd
 import soundfile
 import torch
 
-from spa_lib.data import Clips, batches, load_waveform, read_clips
+from spa_lib.data import Clips, Stream, batches, load_waveform, pack, read_clips, stream_batches, synth_clip
 from spa_lib.encoders import create_encoder
 from spa_lib.ontology import Ontology
-from spa_lib.recipe import epoch_order
-from spa_lib.shards import pack
-from spa_lib.streams import Stream, stream_batches
-from spa_lib.synth import synth_clip
+from spa_lib.runs import epoch_order
 
 RATE, SECONDS = 32000, 10.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from spa_lib.runs import make_config, run_name
-from spa_lib.semanticac.runs import semantic_config, semantic_name
+from spa_lib.semanticac.config import semantic_config, semantic_name
 from spa_lib.semanticac.train import train_semantic
 from spa_lib.train import train, train_all
 

@@ -1,0 +1,8 @@
+"""Section 4.2.3: what people say, and whether a tagger's scores agree."""
+from .design import DIRECTIONS, POOLS, ListeningTest, choose_classes, class_differences, draw_clips, draw_test, make_test, pack_clips, read_test, split_halves
+from .answers import CUT_OFF, EVENTS, AnswersError, Session, answer, check_name, file_head, undo
+from .panel import KEYS, MARKS, STYLE, Panel, demo_test, listening_test
+from .scores import PER, TIES, agreement, chance_consistency, consistency, consistency_samples, consistency_table, interval_of, is_simulated, selection_effect, simulate_answers, summary, trial_labels, trial_scores, votes
+from .confusion import SHOWN_AS, Mantel, chosen_rank, confusion_counts, esc50_classes, joint_activation, mantel, mutual_confusion, pair_correlation, resampled_weights, split_half, whole_from_half, wrong_activation
+
+__all__ = ["CUT_OFF", "DIRECTIONS", "EVENTS", "KEYS", "MARKS", "PER", "POOLS", "SHOWN_AS", "STYLE", "TIES", "AnswersError", "ListeningTest", "Mantel", "Panel", "Session", "agreement", "answer", "chance_consistency", "check_name", "choose_classes", "chosen_rank", "class_differences", "confusion_counts", "consistency", "consistency_samples", "consistency_table", "demo_test", "draw_clips", "draw_test", "esc50_classes", "file_head", "interval_of", "is_simulated", "joint_activation", "listening_test", "make_test", "mantel", "mutual_confusion", "pack_clips", "pair_correlation", "read_test", "resampled_weights", "selection_effect", "simulate_answers", "split_half", "split_halves", "summary", "trial_labels", "trial_scores", "undo", "votes", "whole_from_half", "wrong_activation"]
