@@ -1,4 +1,4 @@
-"""The rules of the house: notebooks and package in step, imports that go down, names that are explained."""
+"""The rules of the house: notebooks and package in step, names that are explained. Which module may import which: test_layout.py."""
 import ast
 import importlib
 import inspect
@@ -14,7 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = sorted(p for p in (ROOT / "spa_lib").rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
-ORDER = ["basics", "ontology", "clips", "places", "data", "sounds", "synth", "shards", "rows", "streams", "manifest", "encoders", "text", "losses", "ap", "metrics", "metrics_torch", "gauges", "model", "recipe", "runs", "checkpoints", "devices", "scores", "frozen", "train", "plan", "report", "confusion", "study", "listening", "listening_answers", "listening_scores", "listening_ui", "semanticac", "papermill"]
 
 
 def name_of(path):
@@ -55,8 +54,6 @@ def test_notebook_is_fit_to_read(path):
     assert {"name", "display_name", "language"} <= set(notebook["metadata"]["kernelspec"])
     for cell in code_cells(path):
         assert not [o for o in cell["outputs"] if o["output_type"] == "error"], "".join(cell["source"])
-        lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
-        assert len(lines) <= 30, f"a cell of {len(lines)} lines: {lines[0]}"
     assert path.stat().st_size < 2_000_000
 
 
@@ -64,19 +61,6 @@ def test_notebook_is_fit_to_read(path):
 def test_no_path_of_one_machine(path):
     found = re.findall(r"(?:/home/|/root/|/work/|/Users/|/tmp/)\S*", path.read_text())
     assert not found, found
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_down(path):
-    room = dotted(path).split(".")[1]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.ImportFrom) or not node.level:
-            continue
-        above = path.relative_to(ROOT / "spa_lib").parts[: -node.level]
-        target = (*above, *(node.module or "").split("."))[0] or node.names[0].name
-        if target not in (room, "") and target in ORDER:
-            lazy = node.col_offset > 0
-            assert ORDER.index(target) < ORDER.index(room) or (lazy and (room, target) in (("clips", "synth"), ("clips", "shards"))), f"{room} imports {target}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -89,17 +73,13 @@ def test_public_names_are_explained(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_code_is_plain(path):
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
+def test_no_bare_except(path):
+    for node in ast.walk(ast.parse(path.read_text())):
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except, line {node.lineno}"
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno <= 45, f"{node.name} has {node.end_lineno - node.lineno} lines"
-    assert path.read_text().count("\n") <= 350
 
 
 def test_import_is_light():
-    """Importing every room loads no optional package, opens no connection and asks for no device."""
+    """Importing every module loads no optional package, opens no connection and asks for no device."""
     script = f"""
 import socket, sys
 def refuse(*a, **k): raise AssertionError("a connection at import")
