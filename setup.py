@@ -33,7 +33,7 @@ setup(
         "clip": cfg["clip_requirements"].split(),
     },
     entry_points={
-        "console_scripts": ["spa_runs=spa_lib.runs.config:main", "spa_plan=spa_lib.runs.plan:main"],
+        "console_scripts": ["spa_runs=spa_lib.runs.comparison:main", "spa_plan=spa_lib.runs.plan:main"],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
         "papermill.io": ["spa_lib.defaults:=spa_lib.papermill:handler"],
     },
