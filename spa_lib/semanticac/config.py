@@ -17,7 +17,7 @@ from typing import ClassVar
 # %% ../../nbs/semanticac/config.ipynb #cell-3
 from ..encoders.base import CHECKPOINTS
 from ..model import BRANCHES, Centred
-from ..runs import PlannedRun, Run, checked_config, checkpoint_path, config_hash, find_runs, is_finished, read_run, runs_dir
+from ..runs import AtLeast, Local, PlannedRun, Run, checked_config, checkpoint_path, config_hash, find_runs, is_finished, read_run, runs_dir
 from .labelled import LABELLED
 from .losses import LOSSES
 from .similarity import MAPS, SIMILARITY
@@ -51,8 +51,8 @@ class SemanticModel:
 class SemanticClips:
     "The clips, and which of them judge."
     source: str = "synth"             # see spa_lib.semanticac.labelled.LABELLED
-    root: str|None = None             # where the clips lie
-    download: bool = False            # fetch a public set where absent
+    root: Local[str|None] = None      # where the clips lie
+    download: Local[bool] = False     # fetch a public set where absent
     per_class: int = 40               # clips of a class, for synthetic sets
     clip_seconds: float = 2.0         # crop or pad to this
     pad: str = "zero"                 # "zero" or "repeat"
@@ -83,9 +83,9 @@ class SemanticConfig(SemanticRecipe, SemanticClips, SemanticModel):
     "All that a run of this wing depends on."
     seed: int = 0                     # of weights, order, crops, augmentation
     bootstrap: int = 1000             # replicates for the intervals over recordings
-    device: str = "auto"              # "auto", "cpu", "cuda", ...
-    workers: int = 0                  # processes that load clips
-    cache: bool = True                # keep decoded clips in memory
+    device: Local[str] = "auto"       # "auto", "cpu", "cuda", ...
+    workers: Local[int] = 0           # processes that load clips
+    cache: Local[bool] = True         # keep decoded clips in memory
     released: ClassVar[dict] = {name: made.file for name, made in CHECKPOINTS.items()} # a checkpoint's name and its file make one run
 
 # %% ../../nbs/semanticac/config.ipynb #cell-10
@@ -116,7 +116,9 @@ def semantic_config(
     start = SEMANTIC_SCALES[one_of(scale, SEMANTIC_SCALES, "scale")]
     if scale == "paper" and given.get("source") == "urbansound8k": start = start | dict(clip_seconds=4.0, eval_rate=44100)
     if given.get("tower", "RN50") != "RN50": start = start | dict(text_checkpoint=None) # CLIP's weights fit CLIP's tower
-    cfg = checked_config(SemanticConfig, start | given, OPTIONS, LEAST)
+    cfg = checked_config(SemanticConfig, start | given)
+    for name, options in OPTIONS.items(): one_of(getattr(cfg, name), options, name)
+    for name, least in LEAST.items(): AtLeast(least).check(name, getattr(cfg, name))
     if "[LABEL]" not in cfg.prompt: raise ValueError(f"the prompt {cfg.prompt!r} has no place for the label: write it as in {PROMPTS[2]!r}")
     if cfg.freeze and (cfg.augment or cfg.train_rate != cfg.eval_rate): raise ValueError("freeze computes the map of each clip once: set augment=False and one rate")
     if cfg.unseen and cfg.system in ("baseline", "untouched"): raise ValueError(f"{cfg.system!r} has no text to name unseen classes by: choose 'semanticac' or 'spa'")
