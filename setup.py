@@ -31,16 +31,15 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        "dev": requirements("dev", "listening", "shards", "devices"),
+        "dev": requirements("dev", "listening", "devices"),
         "paper": requirements("paper"),
         "listening": requirements("listening"),
         "devices": requirements("devices"),
         "browser": requirements("browser"),
-        "shards": requirements("shards"),
         "clip": requirements("clip"),
     },
     entry_points={
-        "console_scripts": ["spa_runs=spa_lib.runs.config:main", "spa_plan=spa_lib.runs.plan:main"],
+        "console_scripts": ["spa_runs=spa_lib.runs.comparison:main", "spa_plan=spa_lib.runs.plan:main"],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
         "papermill.io": ["spa_lib.defaults:=spa_lib.papermill:handler"],
     },
