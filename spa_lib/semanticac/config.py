@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEMANTIC_SCALES', 'OPTIONS', 'LEAST', 'ARTEFACTS', 'REAL', 'FOLDS', 'SEEDS', 'ONE_SEED', 'NOTEBOOKS', 'SemanticModel',
            'SemanticClips', 'SemanticRecipe', 'SemanticConfig', 'semantic_config', 'semantic_arm', 'listener',
-           'semantic_name', 'semantic_dir', 'read_semantic', 'find_semantic', 'study', 'command_of', 'runs_of',
+           'semantic_name', 'semantic_dir', 'read_semantic', 'find_semantic', 'study', 'study_command', 'runs_of',
            'semantic_runs']
 
 # %% ../../nbs/semanticac/config.ipynb #cell-2
@@ -211,7 +211,7 @@ def study(
         configs.append(cfg)
     return list(dict.fromkeys(configs))
 
-def command_of(artefact: str, scale: str = "demo") -> str:
+def study_command(artefact: str, scale: str = "demo") -> str:
     "The command that makes the runs of an artefact."
     return f"papermill nbs/semanticac/train.ipynb -p artefact {artefact} -p scale {scale}" + " -p root CLIPS"*(scale in REAL) + " -p checkpoint mn04_as_mAP_432.pt"*(scale in ("real", "finetune"))
 
@@ -225,7 +225,7 @@ def runs_of(
     "The finished runs of an artefact. Raises FileNotFoundError that names what is missing, and the command that makes it."
     folder, configs = Path(folder or semantic_dir()), study(artefact, scale, **values)
     missing = [semantic_name(c) for c in configs if not is_finished(folder/semantic_name(c))]
-    if missing: raise FileNotFoundError(f"{len(missing)} of {len(configs)} runs of {artefact} are not in {folder}, the first is {missing[0]}. Make them: {command_of(artefact, scale)}")
+    if missing: raise FileNotFoundError(f"{len(missing)} of {len(configs)} runs of {artefact} are not in {folder}, the first is {missing[0]}. Make them: {study_command(artefact, scale)}")
     return [read_semantic(folder/semantic_name(c)) for c in configs]
 
 # %% ../../nbs/semanticac/config.ipynb #new1172
