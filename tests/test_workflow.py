@@ -18,7 +18,7 @@ import yaml
 from spa_lib.papermill import notebook_parameters
 from spa_lib.runs import plan_runs
 from spa_lib.semanticac import train as semanticac
-from spa_lib.semanticac.config import NOTEBOOKS, semantic_runs
+from spa_lib.semanticac.studies import NOTEBOOKS, semantic_runs
 
 snakemake_is_here = pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="Snakemake is not installed: pip install -e '.[paper]'")
 

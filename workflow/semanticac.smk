@@ -1,5 +1,5 @@
 """The second paper's part of a plan: its runs in runs/semanticac/, its tables and figures. Included by the Snakefile."""
-from spa_lib.semanticac.config import NOTEBOOKS, semantic_runs
+from spa_lib.semanticac.studies import NOTEBOOKS, semantic_runs
 from spa_lib.semanticac.labelled import labelled_clips
 
 # Notebook in nbs/semanticac -> the scales of the runs that it draws.
