@@ -6,9 +6,9 @@
 __all__ = ['NonNegativeInt', 'PositiveInt', 'NonNegativeFloat', 'Local', 'LOCAL', 'AUDIOSET', 'SCALES', 'PRETRAINED',
            'BY_ENCODER', 'AtLeast', 'LessThan', 'OneOf', 'local_fields', 'checked_config', 'ModelConfig', 'ClipsConfig',
            'RecipeConfig', 'RunConfig', 'released_checkpoint', 'published_recipe', 'start_values', 'check_together',
-           'make_config', 'parse_values', 'parse_where', 'arm_of', 'arm_values', 'config_hash', 'encoder_of',
-           'run_name', 'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_config', 'read_run',
-           'find_runs']
+           'make_config', 'parse_values', 'parse_where', 'variant_of', 'variant_values', 'identity', 'config_hash',
+           'encoder_of', 'run_name', 'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_config',
+           'read_run', 'find_runs']
 
 # %% ../../nbs/runs/config.ipynb #cell-2
 import hashlib, json, shlex
@@ -293,33 +293,43 @@ def parse_where(
     return parse_values(shlex.split(text or ""))
 
 # %% ../../nbs/runs/config.ipynb #d2714643
-def arm_of(
+def variant_of(
     cfg: RunConfig,
 ) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
     "Which column of a table a run belongs to: the description method, and the text branch where it is not the paper's."
-    if cfg.head == "official" or cfg.alpha == 0: return "untouched" if cfg.head == "official" else "without"
+    if cfg.head == "official": return "untouched"
+    if cfg.alpha == 0: return "without"
     text = "random" if cfg.text_model == "random" else cfg.method
     return text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
 
-def arm_values(
-    arm: str, # as `arm_of` calls it; not "untouched"
+def variant_values(
+    variant: str, # as `variant_of` calls it; not "untouched"
 ) -> dict: # fields of RunConfig
-    "What an arm means, the other way round. ValueError names the nearest valid arm."
-    if arm == "without": return dict(alpha=0.0)
-    text, dash, branch = arm.partition("-")
-    one_of(text, ("without", *METHODS, "random"), "arm")
-    return (dict(text_model=text) if text == "random" else dict(method=text)) | (dict(text_branch=branch) if dash else {})
+    "The fields that make a variant, the other way round. ValueError names the nearest valid variant."
+    if variant == "without": return dict(alpha=0.0)
+    text, dash, branch = variant.partition("-")
+    one_of(text, ("without", *METHODS, "random"), "variant")
+    values = dict(text_model=text) if text == "random" else dict(method=text)
+    return values | (dict(text_branch=branch) if dash else {})
 
 # %% ../../nbs/runs/config.ipynb #c8db58f1
+def identity(
+    cfg: RunConfig, # or the configuration of the second paper
+) -> dict: # field -> value
+    "What makes a run this run: every field that is not `Local`; a checkpoint counts by its file name."
+    local = local_fields(type(cfg))
+    values = {name: value for name, value in asdict(cfg).items() if name not in local}
+    if cfg.checkpoint:
+        released = getattr(cfg, "released", {}) # name in the checkpoint table -> its file
+        values["checkpoint"] = released.get(cfg.checkpoint, Path(cfg.checkpoint).name)
+    return values
+
 def config_hash(
     cfg: RunConfig, # or the configuration of the second paper
 ) -> str: # 10 hexadecimal digits
-    "Identity of an experiment: SHA-256 of the values that differ from the defaults, without `Local` fields."
-    defaults, local = type(cfg)(), local_fields(type(cfg))
-    values = {k: v for k, v in asdict(cfg).items() if k not in local and v != getattr(defaults, k)}
-    if cfg.checkpoint:
-        released = getattr(cfg, "released", {}) # name in the checkpoint table -> file
-        values["checkpoint"] = released.get(cfg.checkpoint, Path(cfg.checkpoint).name)
+    "The SHA-256 of what in a run's identity differs from the defaults."
+    default = type(cfg)()
+    values = {name: value for name, value in identity(cfg).items() if value != getattr(default, name)}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 def encoder_of(
@@ -332,10 +342,11 @@ def run_name(
     cfg: RunConfig,
 ) -> str: # "ast-tiny-synth-concat-seed0-0123456789"
     "The folder name of a run: what a reader looks for, then the hash."
-    return f"{encoder_of(cfg).replace(' ', '-')}-{cfg.source}-{arm_of(cfg)}-seed{cfg.seed}-{config_hash(cfg)}"
+    encoder = encoder_of(cfg).replace(" ", "-")
+    return f"{encoder}-{cfg.source}-{variant_of(cfg)}-seed{cfg.seed}-{config_hash(cfg)}"
 
 def runs_dir() -> Path: # runs/ of the checkout, or of the working folder
-    "Where run folders go unless said otherwise."
+    "Where run folders go unless another folder is named."
     return project_root()/"runs"
 
 # %% ../../nbs/runs/config.ipynb #cell-20
