@@ -5,13 +5,13 @@ from .recipe import (
 )
 from .config import (
     AUDIOSET, BY_ENCODER, LOCAL, PRETRAINED, SCALES, AtLeast, ClipsConfig, LessThan, Local, ModelConfig,
-    NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, RecipeConfig, Run, RunConfig, check_together,
-    checked_config, config_hash, encoder_of, find_runs, identity, is_finished, local_fields, make_config,
-    parse_values, parse_where, published_recipe, read_config, read_run, released_checkpoint, run_name,
-    runs_dir, start_values, variant_of, variant_values, write_config, write_results,
+    NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, RecipeConfig, RunConfig, check_together,
+    checked_config, config_hash, encoder_of, identity, local_fields, make_config, parse_values, parse_where,
+    published_recipe, released_checkpoint, run_name, runs_dir, start_values, variant_of, variant_values,
 )
 from .folder import (
-    MARK, NAMES, describe_run, device_name, keep_last, load_checkpoint, save_checkpoint, versions,
+    MARK, NAMES, Run, describe_run, device_name, find_runs, is_finished, keep_last, load_checkpoint,
+    read_config, read_run, save_checkpoint, versions, write_config, write_results,
 )
 from .devices import (
     Processes, agree, average_gradients, destroy_processes, first_alone, gather, init_processes, join, launch,
