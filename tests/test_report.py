@@ -2,7 +2,8 @@
 import json
 import re
 import shlex
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,12 @@ from hypothesis import given, settings, strategies as st
 from spa_lib.metrics import mean_average_precision, omap, paired_bootstrap
 from spa_lib.ontology import METHODS, Ontology
 from spa_lib.papermill import notebook_parameters
-from spa_lib.results import TRAIN_PARAMETERS, Resampled, caption, command_of, comparable, compare, evaluated, experiments, level_table, over_seeds, paper_table, parse_where, provenance, write_artefact
-from spa_lib.runs import LOCAL, RunConfig, arm_of, config_hash, make_config, paired_runs, paired_table, run_name, write_config, write_results
+from spa_lib.results import paper_table, write_artefact
+from spa_lib.runs import (
+    LOCAL, TRAIN_PARAMETERS, Resampled, RunConfig, variant_of, caption, comparable, compare, config_hash, evaluated, experiments,
+    level_table, make_config, over_seeds, paired_runs, paired_table, parse_where, provenance, run_command, run_name,
+    write_config, write_results,
+)
 
 CLASSES = Ontology.audioset().subset(["Speech", "Laughter", "Giggle", "Dog", "Bark", "Music", "Guitar", "Vehicle"])
 
@@ -21,7 +26,7 @@ CLASSES = Ontology.audioset().subset(["Speech", "Laughter", "Giggle", "Dog", "Ba
 def make_run(folder, seed=0, alpha=0.0, n=64, scale="demo", **values):
     """A finished run with made-up scores over eight of AudioSet's classes; two clips a recording."""
     cfg = make_config(scale, seed=seed, alpha=alpha, **values)
-    rng = np.random.default_rng((seed, *arm_of(cfg).encode(), *cfg.encoder.encode(), round(1000 * alpha)))
+    rng = np.random.default_rng((seed, *variant_of(cfg).encode(), *cfg.encoder.encode(), round(1000 * alpha)))
     y = np.eye(8)[np.arange(n) % 8]
     scores = y + 0.7 * rng.normal(size=y.shape) - alpha * (y @ CLASSES.distances) / 5
     o = omap(y, scores, CLASSES.distances, levels=CLASSES.levels)
@@ -67,7 +72,8 @@ def test_paper_tables_are_the_printed_ones(shared):
 def test_where_gives_back_the_value_of_every_field(data):
     texts = st.text("abc-_.^$\\'\" =|", max_size=8).filter(lambda s: s != "None")
     values = {str: texts, int: st.integers(0, 9999), float: st.floats(0, 1e6), bool: st.booleans()}
-    kinds = {f.name: [k for k in values if k in (getattr(f.type, "__args__", None) or (f.type,))][0] for f in fields(RunConfig)}
+    types = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(RunConfig).items()}
+    kinds = {name: next((k for k in values if k in found), str) for name, found in types.items()} # str: a Literal
     names = data.draw(st.lists(st.sampled_from(sorted(kinds)), unique=True, max_size=4))
     where = {n: data.draw(values[kinds[n]]) for n in names}
     assert parse_where(" ".join(shlex.quote(f"{k}={v}") for k, v in where.items())) == where
@@ -83,7 +89,7 @@ CONFIGS = [make_config("demo", seed=2), make_config("demo", alpha=0.0, epochs=3)
 def test_the_command_makes_the_run(cfg):
     from papermill.cli import _resolve_type
 
-    words = shlex.split(command_of(cfg))
+    words = shlex.split(run_command(cfg))
     if words[0] == "papermill":
         values = {words[i + 1]: _resolve_type(words[i + 2]) for i, w in enumerate(words) if w == "-p"}
         made = make_config(values.pop("scale", "demo"), **values)
@@ -95,7 +101,7 @@ def test_the_command_makes_the_run(cfg):
 
 
 def test_the_command_for_several_seeds_says_them():
-    assert command_of(CONFIGS[0], [0, 4]).startswith("for s in 0 4; do papermill ") and "for s in [0, 4]" in command_of(replace(CONFIGS[0], dim=64), [0, 4])
+    assert run_command(CONFIGS[0], [0, 4]).startswith("for s in 0 4; do papermill ") and "for s in [0, 4]" in run_command(replace(CONFIGS[0], dim=64), [0, 4])
 
 
 def test_commands_use_parameters_that_the_training_notebook_has(root):
@@ -121,7 +127,7 @@ def test_sides_do_not_mix(folder):
 
 def test_what_spa_cannot_touch_is_not_asked(folder):
     make_run(folder, 0, head="official")
-    arms = [arm_of(r.config) for r in evaluated(folder, "synth", method="desc", alpha=0.1, encoder="ast", epochs=16)]
+    arms = [variant_of(r.config) for r in evaluated(folder, "synth", method="desc", alpha=0.1, encoder="ast", epochs=16)]
     assert sorted(set(arms)) == ["desc", "untouched", "without"] and arms.count("without") == 3
 
 
@@ -164,7 +170,7 @@ def test_pairs_are_those_of_the_rooms_below(folder):
     make_run(folder, 0, 0.1, epochs=4), make_run(folder, 9, 0.1), make_run(folder, 0, epochs=5), make_run(folder, 1, 0.2)
     runs = evaluated(folder, "synth")
     below = {frozenset((a.folder.name, b.folder.name) for a, b in pairs) for pairs in paired_runs(runs)}
-    here = {frozenset((a.folder.name, b.folder.name) for a, b in e.pairs(arm)) for e in experiments(runs) for arm in e.arms if arm != "without"}
+    here = {frozenset((a.folder.name, b.folder.name) for a, b in e.pairs(arm)) for e in experiments(runs) for arm in e.variants if arm != "without"}
     assert here - {frozenset()} == below
     table = paired_table(runs).set_index(["encoder", "method", "alpha", "metric"])
     for e in experiments(runs):
@@ -179,9 +185,9 @@ def test_experiments_are_told_apart_by_what_differs(folder):
     made = {e.name: e for e in experiments(evaluated(folder, "synth"))}
     assert list(made) == ["ast tiny, alpha=0.1, epochs=16", "ast tiny, alpha=0.1, epochs=4", "ast tiny, alpha=0.2, epochs=16", "passt tiny", "mn tiny"]
     first = made["ast tiny, alpha=0.1, epochs=16"]
-    assert set(first.arms) == {"without", "direct", "desc", "concat", "concat-centred"} and set(made["ast tiny, alpha=0.2, epochs=16"].arms) == {"without", "concat"}
-    assert first.missing() == {"prompt": command_of(make_config("demo", alpha=0.1, method="prompt"), [0, 1, 2])}
-    assert first.missing(["concat-centred"]) == {"concat-centred": command_of(make_config("demo", alpha=0.1, text_branch="centred"), [1, 2])}
+    assert set(first.variants) == {"without", "direct", "desc", "concat", "concat-centred"} and set(made["ast tiny, alpha=0.2, epochs=16"].variants) == {"without", "concat"}
+    assert first.missing() == {"prompt": run_command(make_config("demo", alpha=0.1, method="prompt"), [0, 1, 2])}
+    assert first.missing(["concat-centred"]) == {"concat-centred": run_command(make_config("demo", alpha=0.1, text_branch="centred"), [1, 2])}
     assert set(made["mn tiny"].missing()) == set(METHODS) and set(made["ast tiny, alpha=0.1, epochs=4"].missing(["without", "concat"])) == {"without"}
     with pytest.raises(FileNotFoundError, match="papermill"):
         comparable([made["mn tiny"]])
@@ -191,7 +197,7 @@ def test_random_texts_and_the_untouched_checkpoint_stand_beside_every_text_model
     make_run(folder, 0, 0.1, text_model="random"), make_run(folder, 0, 0.1, text_model="bert-base-uncased"), make_run(folder, 0, head="official")
     made = {e.name: e for e in experiments(evaluated(folder, "synth", encoder="ast"))}
     assert list(made) == ["ast tiny, text_model=bert-base-uncased", "ast tiny, text_model=minilm"]
-    assert all("random" in e.arms and "without" in e.arms and arm_of(e.untouched.config) == "untouched" for e in made.values())
+    assert all("random" in e.variants and "without" in e.variants and variant_of(e.untouched.config) == "untouched" for e in made.values())
 
 
 def test_intervals_over_recordings_are_those_of_the_paired_bootstrap(folder):
