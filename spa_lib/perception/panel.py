@@ -9,6 +9,7 @@ __all__ = ['PANEL_STYLE', 'KEY_SCRIPT', 'SCREEN_SCRIPT', 'demo_test', 'Panel', '
 import html
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # %% ../../nbs/perception/panel.ipynb #cell-3
 import numpy as np
@@ -17,6 +18,9 @@ from ..ontology import Ontology
 from .answers import AnswersError, Session, check_name
 from .design import ListeningTest, make_test, read_test, synthetic_run
 from ..utils import cache_dir, project_root
+
+if TYPE_CHECKING:
+    import ipywidgets
 
 # %% ../../nbs/perception/panel.ipynb #cell-6
 def demo_test(
@@ -164,7 +168,7 @@ def _welcome(test: ListeningTest) -> str:
     )
 
 # %% ../../nbs/perception/panel.ipynb #cell-17
-def _styled(widget, *names: str):
+def _styled(widget: "ipywidgets.DOMWidget", *names: str) -> "ipywidgets.DOMWidget":
     "The widget, with the css classes spa-<name>."
     for name in names:
         widget.add_class(f"spa-{name}")
@@ -195,16 +199,21 @@ class Panel:
 
     # The widgets
 
-    def html(self, text: str = "", *names: str):
+    def html(self, text: str = "", *names: str) -> "ipywidgets.HTML":
         "A widget that shows a text."
         return _styled(self.ipywidgets.HTML(text), *names)
 
-    def button(self, text: str, *names: str, width: str = "240px", tooltip: str|None = None):
+    def button(self,
+        text: str,
+        *names: str, # its css classes, without spa-
+        width: str = "240px",
+        tooltip: str|None = None,
+    ) -> "ipywidgets.Button":
         "A button; a key finds it by its css class."
         widget = self.ipywidgets.Button(description=text, tooltip=tooltip, layout=dict(width=width))
         return _styled(widget, *names)
 
-    def row(self, *widgets, name: str = "row"):
+    def row(self, *widgets: "ipywidgets.Widget", name: str = "row") -> "ipywidgets.HBox":
         "Widgets side by side; on a narrow screen below one another."
         layout = dict(flex_flow="row wrap", align_items="center")
         return _styled(self.ipywidgets.HBox(list(widgets), layout=layout), name)
@@ -241,7 +250,7 @@ class Panel:
 
     # What is on the screen
 
-    def show(self, *rows) -> None:
+    def show(self, *rows: "ipywidgets.Widget") -> None:
         "Show these widgets, below one another."
         style = self.box.children[0]
         self.box.children = (style, *rows)
