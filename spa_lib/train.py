@@ -26,10 +26,10 @@ from tqdm import tqdm
 from .data import Clips, batches, clip_list_hash, freeze_encoder, read_clips, split_by_recording
 from .encoders import create_encoder
 from .losses import total_loss
-from .metrics import AudioGauges, mean_average_precision, omap, text_gauges
+from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
 from .ontology import Ontology
-from .runs import Processes, Run, RunConfig, agree, average_gradients, config_hash, device_name, enter, epoch_order, finite_step, first_alone, is_finished, join, keep_last, launch, leave, load_checkpoint, make_config, make_optimizer, measure, mixup, pick_device, predict, read_config, read_run, run_name, runs_dir, save_checkpoint, schedule_factor, seeded, share_batch_norm, start_alike, versions, write_config, write_results
+from .runs import Processes, Run, RunConfig, agree, average_gradients, config_hash, device_name, enter, epoch_order, finite_step, first_alone, is_finished, join, keep_last, launch, leave, load_checkpoint, make_config, make_optimizer, mixup, pick_device, predict, read_config, read_run, run_name, runs_dir, save_checkpoint, schedule_factor, seeded, share_batch_norm, start_alike, versions, write_config, write_results
 from .text import label_features
 from .utils import project_root, write_atomic
 
@@ -123,7 +123,7 @@ class Training:
         self.optimizer = make_optimizer([dict(params=list(model.encoder.parameters()), lr=cfg.learning_rate, peak=cfg.learning_rate),
             dict(params=heads, lr=cfg.head_learning_rate, peak=cfg.head_learning_rate)], cfg)
         self.epoch, self.step_done, self.sums, self.rows, self.seconds = 0, 0, {}, [], 0.0
-        self.audio, self.start = AudioGauges(cfg.dim).to(self.device), self.text_gauges()
+        self.audio, self.start = AudioStatistics(cfg.dim).to(self.device), self.text_gauges()
 
     @property
     def end(self) -> dict:
@@ -132,7 +132,7 @@ class Training:
 
     def text_gauges(self) -> dict:
         "The gauges of the label embeddings as they are now."
-        return text_gauges(self.model.label_embeddings(), self.data.ontology.distances)
+        return text_statistics(self.model.label_embeddings(), self.data.ontology.distances)
 
 # %% ../nbs/04_train.ipynb #cell-18
 def mixed(t: Training, batch) -> tuple[Tensor, Tensor]:

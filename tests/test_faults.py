@@ -64,7 +64,8 @@ SERVER = """
 import json, os, sys, threading, traceback
 from tqdm import tqdm
 tqdm.set_lock(threading.RLock()); tqdm.monitor_interval = 0 # tqdm's own lock is shared with children: one that is killed with it in hand would hold up all that follow
-from spa_lib.runs import RunConfig, load_checkpoint, measure, predict, save_checkpoint
+from spa_lib.metrics import measure
+from spa_lib.runs import RunConfig, load_checkpoint, predict, save_checkpoint
 from spa_lib.train import Training, load_data, make_encoder, make_model, train
 cfg = RunConfig(**json.loads(sys.argv[1]))
 Training.save_seconds = -1 # a state after every step
