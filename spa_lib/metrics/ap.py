@@ -9,6 +9,7 @@ __all__ = ['PLAIN_COSTS', 'as_array', 'checked_targets', 'checked_scores', 'chec
 
 # %% ../../nbs/metrics/ap.ipynb #cell-2
 from collections.abc import Iterator
+
 import numpy as np
 
 # %% ../../nbs/metrics/ap.ipynb #cell-5

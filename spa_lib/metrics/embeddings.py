@@ -77,17 +77,25 @@ def text_statistics(
 # %% ../../nbs/metrics/embeddings.ipynb #cell-21
 class AudioStatistics(nn.Module):
     "Running statistics of E_a over an epoch; its state is part of a run's saved state."
+    n: Tensor # clips
+    total: Tensor # sum of their unit vectors [D]
+    moment: Tensor # sum of the outer products of their unit vectors [D, D]
+    pairs: Tensor # ordered pairs of clips within a batch
+    potential: Tensor # sum of the pairs' Gaussian potentials
+    clips: Tensor # clips with a positive
+    far: Tensor # sum of these clips' mean squared distances to their labels
+
     def __init__(self,
         dim: int, # D
     ):
         super().__init__()
-        self.register_buffer("n", torch.zeros(())) # clips
-        self.register_buffer("total", torch.zeros(dim)) # sum of the unit vectors
-        self.register_buffer("moment", torch.zeros(dim, dim)) # sum of their outer products
-        self.register_buffer("pairs", torch.zeros(())) # ordered pairs of clips of one batch
-        self.register_buffer("potential", torch.zeros(())) # sum of their Gaussian potentials
-        self.register_buffer("clips", torch.zeros(())) # clips with a positive
-        self.register_buffer("far", torch.zeros(())) # sum of their mean squared distances to their labels
+        self.register_buffer("n", torch.zeros(()))
+        self.register_buffer("total", torch.zeros(dim))
+        self.register_buffer("moment", torch.zeros(dim, dim))
+        self.register_buffer("pairs", torch.zeros(()))
+        self.register_buffer("potential", torch.zeros(()))
+        self.register_buffer("clips", torch.zeros(()))
+        self.register_buffer("far", torch.zeros(()))
 
     def reset(self) -> None:
         "Begin a new epoch."

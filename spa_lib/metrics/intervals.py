@@ -10,12 +10,22 @@ __all__ = ['METRICS', 'INTERVALS', 'Interval', 'bootstrap', 'Comparison', 'paire
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+
 import numpy as np
 
 # %% ../../nbs/metrics/intervals.ipynb #16245ba8
-from .ap import (PLAIN_COSTS, ap_of_classes, checked_scores, checked_targets, class_ap,
-                                class_auc, columns, d_prime, mean_of_classes)
-from .ontology_ap import WEIGHTINGS, OmAP, checked_distances, checked_levels, omap_terms
+from spa_lib.metrics.ap import (
+    PLAIN_COSTS,
+    ap_of_classes,
+    checked_scores,
+    checked_targets,
+    class_ap,
+    class_auc,
+    columns,
+    d_prime,
+    mean_of_classes,
+)
+from .ontology_ap import WEIGHTINGS, checked_distances, checked_levels, omap_terms
 from ..ontology import Ontology
 from ..utils import one_of
 
@@ -32,8 +42,8 @@ class Interval:
     def __str__(self) -> str:
         if np.ndim(self.value) == 0:
             return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
-        rows = zip(self.value, self.low, self.high)
-        return "\n".join(f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high in rows)
+        levels = np.array([self.value, self.low, self.high]).T
+        return "\n".join(f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high in levels)
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-46
 def _resamples(clips: int, n: int, seed: int, groups: Sequence|None) -> np.ndarray:
@@ -56,7 +66,7 @@ METRICS = ("map", "omap", "omap_levels", "auc", "d_prime")
 
 def _means_of_classes(of_class: Callable, scores: np.ndarray, table: np.ndarray) -> np.ndarray:
     "Mean over the classes that can be scored, [R] or [R, L]; `of_class` takes the columns of both tables."
-    total = n = 0
+    total, n = np.zeros(()), np.zeros((), int)
     for score, column in columns(scores, table):
         value = of_class(score, column)
         total = total + np.nan_to_num(value)
@@ -72,18 +82,14 @@ def _replicates(
     tables: list[np.ndarray], # scores of each model [N, C]
     metric: str, # one of METRICS
     weights: np.ndarray, # how often each clip counts in each of R versions of the data [R, N]
-    D: np.ndarray|None = None, # edges between the classes [C, C]; for OmAP
-    levels: tuple[int, ...]|None = None, # the lambdas; for OmAP
-    weighting: str = "official", # or "binary"; for OmAP
+    error_distance: np.ndarray, # how far off each error is [N, C]
+    costs: np.ndarray, # of an error at each distance, at each of L levels [L, G]
 ) -> list[np.ndarray]: # of each model: [R], or [R, L] for the curve
     "The metric of each table of scores under all weights of the clips. Checks nothing."
     if metric in ("auc", "d_prime"):
         of_class = partial(class_auc, weights=weights)
         areas = [_means_of_classes(of_class, scores, positive) for scores in tables]
-        return areas if metric == "auc" else [d_prime(area) for area in areas]
-    error_distance, costs = ~positive, PLAIN_COSTS
-    if metric != "map":
-        error_distance, costs = omap_terms(positive, D, levels, weighting)
+        return areas if metric == "auc" else [np.asarray(d_prime(area)) for area in areas]
     of_class = partial(class_ap, costs=costs, weights=weights)
     curves = [_means_of_classes(of_class, scores, error_distance) for scores in tables]
     return curves if metric == "omap_levels" else [curve.mean(1) for curve in curves]
@@ -113,12 +119,13 @@ def _bootstrap(targets, tables: list, metric: str, distances, weighting: str, le
     tables = [checked_scores(positive, scores) for scores in tables]
     weights = _resamples(len(positive), n, seed, groups)
     if not metric.startswith("omap"):
-        return _replicates(positive, tables, metric, weights)
+        return _replicates(positive, tables, metric, weights, ~positive, PLAIN_COSTS)
     if distances is None:
         raise ValueError(f"{metric} needs the distances between the classes")
     D = checked_distances(distances, positive.shape[1])
     one_of(weighting, WEIGHTINGS, "weighting")
-    return _replicates(positive, tables, metric, weights, D, checked_levels(levels, D), weighting)
+    terms = omap_terms(positive, D, checked_levels(levels, D), weighting)
+    return _replicates(positive, tables, metric, weights, *terms)
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-49
 def bootstrap(
@@ -179,16 +186,19 @@ def measure(
     positive = checked_targets(targets)
     scores, D = checked_scores(positive, scores), checked_distances(ontology.distances, positive.shape[1])
     levels, every_clip = checked_levels(ontology.levels, D), np.ones(len(positive))
-    ap = ap_of_classes((~positive).view(np.uint8), scores, PLAIN_COSTS, every_clip)[0]
-    found = {"mAP": {"value": float(mean_of_classes(ap))}}
-    for name, weighting in (("OmAP", "official"), ("OmAP_binary", "binary")):
-        error_distance, costs = omap_terms(positive, D, levels, weighting)
-        o = OmAP.of_classes(ap_of_classes(error_distance, scores, costs, every_clip), levels, weighting)
-        found[name] = {"value": o.value, "per_level": o.per_level.tolist()}
+    terms = {"mAP": ((~positive).view(np.uint8), PLAIN_COSTS),
+             "OmAP": omap_terms(positive, D, levels, "official"),
+             "OmAP_binary": omap_terms(positive, D, levels, "binary")}
+    found = {}
+    for name, (error_distance, costs) in terms.items():
+        per_level = mean_of_classes(ap_of_classes(error_distance, scores, costs, every_clip))
+        found[name] = {"value": float(per_level.mean())}
+        if name != "mAP":
+            found[name]["per_level"] = per_level.tolist()
     if replicates:
         weights = _resamples(len(positive), replicates, seed, recordings)
         for name in ("mAP", "OmAP"):
-            samples, = _replicates(positive, [scores], name.lower(), weights, D, levels)
+            samples, = _replicates(positive, [scores], name.lower(), weights, *terms[name])
             interval = _interval(samples)
             found[name] |= {"low": float(interval.low), "high": float(interval.high)}
     return found
@@ -217,14 +227,16 @@ def paired_interval(
 ) -> Interval: # of the mean of b - a
     "Mean difference over paired seeds, with its t interval (Student, 1908). Raises ValueError for under two."
     from scipy.special import stdtrit
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if a.shape != b.shape or a.ndim != 1 or len(a) < 2 or not np.isfinite([a, b]).all():
-        raise ValueError(f"need the finite scores of at least two pairs of runs, got {a.shape} and {b.shape}")
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    pairs = first.size
+    if first.shape != second.shape or first.ndim != 1 or pairs < 2 or not np.isfinite([first, second]).all():
+        raise ValueError("need the finite scores of at least two pairs of runs, "
+                         f"got {first.shape} and {second.shape}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    difference = b - a
-    mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(len(a))
-    reach = stdtrit(len(a) - 1, (1 + confidence)/2) * error
+    difference = second - first
+    mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(pairs)
+    reach = stdtrit(pairs - 1, (1 + confidence)/2) * error
     return Interval(mean, mean - reach, mean + reach, confidence, difference)
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-41

@@ -9,11 +9,20 @@ __all__ = ['WEIGHTINGS', 'checked_distances', 'checked_levels', 'level_weights',
 # %% ../../nbs/03c_metrics.ipynb #cell-2
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
 import numpy as np
 
 # %% ../../nbs/03c_metrics.ipynb #cell-3
-from .ap import (PLAIN_COSTS, ap_naive, ap_of_classes, as_array, checked_scores,
-                                checked_targets, checked_weights, mean_of_classes)
+from spa_lib.metrics.ap import (
+    PLAIN_COSTS,
+    ap_naive,
+    ap_of_classes,
+    as_array,
+    checked_scores,
+    checked_targets,
+    checked_weights,
+    mean_of_classes,
+)
 from ..utils import one_of
 
 # %% ../../nbs/03c_metrics.ipynb #cell-9
@@ -38,9 +47,9 @@ def checked_levels(
 ) -> tuple[int, ...]: # L levels
     "Levels that are whole numbers from 0 on, at least one. Raises ValueError."
     levels = tuple(range(int(D.max()) + 1) if levels is None else levels)
-    l = np.array(levels)
-    if l.ndim != 1 or not l.size or (l != np.floor(l)).any() or (l < 0).any():
-        raise ValueError(f"levels must be whole numbers from 0 on, at least one, not {l.tolist()}")
+    row = np.array(levels)
+    if row.ndim != 1 or not row.size or (row != np.floor(row)).any() or (row < 0).any():
+        raise ValueError(f"levels must be whole numbers from 0 on, at least one, not {row.tolist()}")
     return levels
 
 # %% ../../nbs/03c_metrics.ipynb #cell-10
@@ -48,8 +57,8 @@ WEIGHTINGS = ("official", "binary")
 
 def _weights_at(D: np.ndarray, levels: tuple[int, ...], weighting: str) -> np.ndarray:
     "`level_weights` of checked input."
-    d, l = np.arange(int(D.max()) + 1), np.array(levels)[:, None]
-    W = 1. * (d > l)
+    d = np.arange(int(D.max()) + 1)
+    W = 1. * (d > np.array(levels)[:, None])
     if weighting == "binary":
         return W
     pairs = np.bincount(D.ravel(), minlength=len(d)) * (d > 0) # the diagonal is left out
@@ -78,8 +87,8 @@ def omap_naive(
     positive, scores, D = as_array(targets) > 0, as_array(scores), as_array(distances).astype(float)
     off_diagonal = ~np.eye(len(D), dtype=bool)
     rows = []
-    for l in range(int(D.max()) + 1) if levels is None else levels:
-        W = (D > l) * (D if weighting == "official" else 1.)
+    for level in range(int(D.max()) + 1) if levels is None else levels:
+        W = (D > level) * (D if weighting == "official" else 1.)
         if weighting == "official" and W[off_diagonal].mean() > 1e-9:
             W = W / W[off_diagonal].mean()
         cost = np.stack([W[clip].min(0) for clip in positive])

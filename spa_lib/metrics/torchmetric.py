@@ -7,6 +7,7 @@ __all__ = ['omap_on_device']
 
 # %% ../../nbs/metrics/torchmetric.ipynb #32237420
 from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

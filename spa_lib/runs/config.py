@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['AUDIOSET', 'SCALES', 'PRETRAINED', 'CHOICES', 'AT_LEAST', 'LOCAL', 'ModelConfig', 'ClipsConfig', 'RecipeConfig',
-           'RunConfig', 'checked_config', 'make_config', 'arm_of', 'arm_values', 'config_hash', 'encoder_of',
-           'run_name', 'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_config', 'read_run',
-           'find_runs', 'parse_where']
+           'RunConfig', 'checked_config', 'make_config', 'variant_of', 'variant_values', 'identity', 'config_hash',
+           'encoder_of', 'run_name', 'runs_dir', 'Run', 'write_config', 'write_results', 'is_finished', 'read_config',
+           'read_run', 'find_runs', 'parse_where']
 
 # %% ../../nbs/runs/config.ipynb #cell-2
 import hashlib, json, shlex, typing
@@ -158,31 +158,42 @@ def make_config(
     return cfg
 
 # %% ../../nbs/runs/config.ipynb #d2714643
-def arm_of(
+def variant_of(
     cfg: RunConfig,
 ) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
     "Which column of a table a run belongs to: the description method, and the text branch where it is not the paper's."
-    if cfg.head == "official" or cfg.alpha == 0: return "untouched" if cfg.head == "official" else "without"
+    if cfg.head == "official": return "untouched"
+    if cfg.alpha == 0: return "without"
     text = "random" if cfg.text_model == "random" else cfg.method
     return text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
 
-def arm_values(
-    arm: str, # as `arm_of` calls it; not "untouched"
+def variant_values(
+    variant: str, # as `variant_of` calls it; not "untouched"
 ) -> dict: # fields of RunConfig
-    "What an arm means, the other way round. ValueError names the nearest valid arm."
-    if arm == "without": return dict(alpha=0.0)
-    text, dash, branch = arm.partition("-")
-    one_of(text, ("without", *CHOICES["method"], "random"), "arm")
-    return (dict(text_model=text) if text == "random" else dict(method=text)) | (dict(text_branch=branch) if dash else {})
+    "The fields that make a variant, the other way round. ValueError names the nearest valid variant."
+    if variant == "without": return dict(alpha=0.0)
+    text, dash, branch = variant.partition("-")
+    one_of(text, ("without", *CHOICES["method"], "random"), "variant")
+    values = dict(text_model=text) if text == "random" else dict(method=text)
+    return values | (dict(text_branch=branch) if dash else {})
 
 # %% ../../nbs/runs/config.ipynb #c8db58f1
+def identity(
+    cfg: RunConfig, # or the configuration of another part
+) -> dict: # field -> value
+    "What makes a run this run: every field but those in `LOCAL`; a checkpoint counts by its file name."
+    values = {name: value for name, value in asdict(cfg).items() if name not in LOCAL}
+    if cfg.checkpoint:
+        released = getattr(cfg, "released", {}) # name in the checkpoint table -> its file
+        values["checkpoint"] = released.get(cfg.checkpoint, Path(cfg.checkpoint).name)
+    return values
+
 def config_hash(
-    cfg: RunConfig, # or the configuration of another wing
+    cfg: RunConfig, # or the configuration of another part
 ) -> str: # 10 hexadecimal digits
-    "Identity of an experiment: SHA-256 of the values that differ from the defaults, without the `LOCAL` fields."
-    plain = type(cfg)()
-    values = {k: v for k, v in asdict(cfg).items() if k not in LOCAL and v != getattr(plain, k)}
-    if cfg.checkpoint: values["checkpoint"] = getattr(cfg, "released", {}).get(cfg.checkpoint, Path(cfg.checkpoint).name)
+    "The SHA-256 of what in a run's identity differs from the defaults."
+    default = type(cfg)()
+    values = {name: value for name, value in identity(cfg).items() if value != getattr(default, name)}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 def encoder_of(
@@ -195,10 +206,11 @@ def run_name(
     cfg: RunConfig,
 ) -> str: # "ast-tiny-synth-concat-seed0-0123456789"
     "The folder name of a run: what a reader looks for, then the hash."
-    return f"{encoder_of(cfg).replace(' ', '-')}-{cfg.source}-{arm_of(cfg)}-seed{cfg.seed}-{config_hash(cfg)}"
+    encoder = encoder_of(cfg).replace(" ", "-")
+    return f"{encoder}-{cfg.source}-{variant_of(cfg)}-seed{cfg.seed}-{config_hash(cfg)}"
 
 def runs_dir() -> Path: # runs/ of the checkout, or of the working folder
-    "Where run folders go unless said otherwise."
+    "Where run folders go unless another folder is named."
     return project_root()/"runs"
 
 # %% ../../nbs/runs/config.ipynb #cell-20

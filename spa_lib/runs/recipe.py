@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'SCHEDULES', 'RATE_STEPS', 'OPTIMIZERS', 'RECIPES', 'FACTS', 'class_turn', 'epoch_order', 'mixup',
-           'rate_factor', 'halving_factor', 'schedule_factor', 'make_optimizer', 'finite_step', 'seeded', 'Recipe',
-           'run_values']
+           'rate_factor', 'halving_factor', 'schedule_factor', 'make_optimizer', 'seeded', 'Recipe', 'run_values']
 
 # %% ../../nbs/runs/recipe.ipynb #cell-2
 from contextlib import contextmanager
@@ -128,20 +127,6 @@ def make_optimizer(
     kind = OPTIMIZERS[one_of(how.optimizer, OPTIMIZERS, "optimizer")]
     on_gpu = all(p.is_cuda for g in groups for p in g["params"])
     return kind(groups, betas=(how.beta1, how.beta2), weight_decay=how.weight_decay, fused=True if on_gpu else None)
-
-# %% ../../nbs/runs/recipe.ipynb #finite0002
-def finite_step(
-    model: torch.nn.Module, # with its gradients
-    values: list[Tensor], # scalars that the step tells, the loss first
-    where: str, # epoch, step and clips, for the message
-    rate: str, # the learning rate that may be too high, for the message
-) -> tuple[list[float], Tensor]: # the values, and the norm of the gradient
-    "What a step came to, in one look at the device. FloatingPointError where the loss or the norm of its gradient is not finite, before anything is updated."
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    *told, size = torch.stack([*(v.detach() for v in values), norm]).tolist()
-    if not np.isfinite([told[0], size]).all():
-        raise FloatingPointError(f"the loss is {told[0]}, the norm of its gradient {size}, in {where}. Nothing was updated. Look at these clips, or lower {rate}")
-    return told, norm
 
 # %% ../../nbs/runs/recipe.ipynb #cell-31
 @contextmanager

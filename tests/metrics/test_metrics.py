@@ -1,8 +1,9 @@
-"""Metrics: the authors' values, naive definitions, scikit-learn, identities; intervals that hold the truth."""
+"""Metrics: the authors' values, naive definitions, scikit-learn, identities, intervals that hold."""
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -143,10 +144,11 @@ def test_ap_takes_any_costs():
     error_distance, scores = rng.integers(0, 4, (50, 3)), rng.integers(0, 9, (50, 3))
     costs = np.concatenate([np.zeros((5, 1)), rng.random((5, 3))], 1)
     found = average_precision_with_costs(error_distance, scores, costs)
-    for l in range(5):
+    for level in range(5):
         for c in range(3):
             distance = error_distance[:, c]
-            assert abs(found[l, c] - ap_naive(distance == 0, scores[:, c], costs[l, distance])) < 1e-12
+            naive = ap_naive(distance == 0, scores[:, c], costs[level, distance])
+            assert abs(found[level, c] - naive) < 1e-12
     for bad in (costs + 1, -costs, costs[:, :3], costs[0]):
         with pytest.raises(ValueError, match="costs"):
             average_precision_with_costs(error_distance, scores, bad)
@@ -245,9 +247,9 @@ def test_level_weights(ontology):
     W = level_weights(ontology.distances)
     assert W.shape == (22, 22) and not W[:, 0].any() and not W[21].any()
     off = ~np.eye(527, dtype=bool)
-    for l in range(21):
-        assert abs(W[l][ontology.distances[off]].mean() - 1) < 1e-12
-        assert not W[l, :l + 1].any() and (np.diff(W[l]) >= 0).all()
+    for level in range(21):
+        assert abs(W[level][ontology.distances[off]].mean() - 1) < 1e-12
+        assert not W[level, :level + 1].any() and (np.diff(W[level]) >= 0).all()
     binary = level_weights(ontology.distances, weighting="binary")
     assert (binary == (np.arange(22) > np.arange(22)[:, None])).all()
 
@@ -261,7 +263,7 @@ def test_levels_of_a_subset(ontology):
     np.testing.assert_array_equal(full.per_level[:len(own.levels)], own.per_level)
     assert (full.per_level[len(own.levels):] == 1).all()
     assert omap(targets, scores, part.distances, levels=[3]).per_level[0] == full.per_level[3]
-    assert omap(targets, scores, part.distances, levels=(l for l in (0, 3))).levels == (0, 3)
+    assert omap(targets, scores, part.distances, levels=iter((0, 3))).levels == (0, 3)
 
 
 def test_nearest_positive_is_the_least_over_the_labels(ontology):

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spa_lib.metrics import WEIGHTINGS, mean_average_precision, omap, omap_on_device
 from spa_lib.ontology import Ontology
