@@ -2,7 +2,8 @@
 import json
 import re
 import shlex
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,8 @@ def test_paper_tables_are_the_printed_ones(shared):
 def test_where_gives_back_the_value_of_every_field(data):
     texts = st.text("abc-_.^$\\'\" =|", max_size=8).filter(lambda s: s != "None")
     values = {str: texts, int: st.integers(0, 9999), float: st.floats(0, 1e6), bool: st.booleans()}
-    kinds = {f.name: [k for k in values if k in (getattr(f.type, "__args__", None) or (f.type,))][0] for f in fields(RunConfig)}
+    types = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(RunConfig).items()}
+    kinds = {name: next((k for k in values if k in found), str) for name, found in types.items()} # str: a Literal
     names = data.draw(st.lists(st.sampled_from(sorted(kinds)), unique=True, max_size=4))
     where = {n: data.draw(values[kinds[n]]) for n in names}
     assert parse_where(" ".join(shlex.quote(f"{k}={v}") for k, v in where.items())) == where

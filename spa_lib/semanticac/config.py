@@ -15,7 +15,7 @@ from typing import ClassVar
 # %% ../../nbs/semanticac/config.ipynb #cell-3
 from ..encoders.base import CHECKPOINTS
 from ..model import BRANCHES, Centred
-from ..runs import Run, checked_config, config_hash, find_runs, read_run, runs_dir
+from ..runs import AtLeast, Local, Run, checked_config, config_hash, find_runs, read_run, runs_dir
 from .labelled import LABELLED
 from .losses import LOSSES
 from .similarity import MAPS, SIMILARITY
@@ -49,8 +49,8 @@ class SemanticModel:
 class SemanticClips:
     "The clips, and which of them are evaluated."
     source: str = "synth"             # see spa_lib.semanticac.labelled.LABELLED
-    root: str|None = None             # where the clips lie
-    download: bool = False            # fetch a public set where absent
+    root: Local[str|None] = None      # where the clips lie
+    download: Local[bool] = False     # fetch a public set where absent
     per_class: int = 40               # clips of a class, for synthetic sets
     clip_seconds: float = 2.0         # crop or pad to this
     pad: str = "zero"                 # "zero" or "repeat"
@@ -81,9 +81,9 @@ class SemanticConfig(SemanticRecipe, SemanticClips, SemanticModel):
     "All that a run of SemanticAC depends on."
     seed: int = 0                     # of weights, order, crops, augmentation
     bootstrap: int = 1000             # replicates for the intervals over recordings
-    device: str = "auto"              # "auto", "cpu", "cuda", ...
-    workers: int = 0                  # processes that load clips
-    cache: bool = True                # keep decoded clips in memory
+    device: Local[str] = "auto"       # "auto", "cpu", "cuda", ...
+    workers: Local[int] = 0           # processes that load clips
+    cache: Local[bool] = True         # keep decoded clips in memory
     released: ClassVar[dict] = {name: made.file for name, made in CHECKPOINTS.items()} # a checkpoint's name and its file make one run
 
 # %% ../../nbs/semanticac/config.ipynb #cell-10
@@ -148,7 +148,9 @@ def semantic_config(
         start = start | dict(clip_seconds=4.0, eval_rate=44100) # section 3.1
     if given.get("tower", "RN50") != "RN50":
         start = start | dict(text_checkpoint=None) # CLIP's weights fit CLIP's tower
-    cfg = checked_config(SemanticConfig, start | given, OPTIONS, LEAST)
+    cfg = checked_config(SemanticConfig, start | given)
+    for name, options in OPTIONS.items(): one_of(getattr(cfg, name), options, name)
+    for name, least in LEAST.items(): AtLeast(least).check(name, getattr(cfg, name))
     check_together(cfg)
     return cfg
 
