@@ -17,7 +17,8 @@ import pandas as pd
 from ..metrics import Chance, Interval, bootstrap, chance, paired_interval
 from ..ontology import METHODS, Ontology
 from ..results import PAPER
-from .config import LOCAL, SCALES, RecipeConfig, Run, RunConfig, variant_of, variant_values, encoder_of, find_runs, make_config, runs_dir
+from .config import LOCAL, SCALES, RecipeConfig, RunConfig, variant_of, variant_values, encoder_of, make_config, runs_dir
+from .folder import Run, find_runs
 from .plan import run_command
 from ..utils import one_of
 

@@ -17,7 +17,8 @@ import pandas as pd
 from ..data import read_clips
 from ..encoders.base import CHECKPOINTS
 from ..ontology import Ontology
-from .config import LOCAL, SCALES, RunConfig, variant_values, is_finished, make_config, run_name, runs_dir
+from .config import LOCAL, SCALES, RunConfig, variant_values, make_config, run_name, runs_dir
+from .folder import is_finished
 from ..utils import one_of, project_root
 
 # %% ../../nbs/runs/plan.ipynb #cell-7
