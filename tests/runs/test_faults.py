@@ -65,7 +65,8 @@ import json, os, sys, threading, traceback
 from tqdm import tqdm
 tqdm.set_lock(threading.RLock()); tqdm.monitor_interval = 0
 # tqdm's own lock is shared with children: one that is killed while it holds it would hold up all that follow
-from spa_lib.runs import RunConfig, Trainer, load_checkpoint, measure, predict_clips, save_checkpoint
+from spa_lib.metrics import measure
+from spa_lib.runs import RunConfig, Trainer, load_checkpoint, predict_clips, save_checkpoint
 from spa_lib.train import load_data, make_encoder, make_model, make_trainer, train
 cfg = RunConfig(**json.loads(sys.argv[1]))
 Trainer.save_seconds = -1 # a state after every step
