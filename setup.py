@@ -25,16 +25,15 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        "dev": [*cfg["dev_requirements"].split(), *cfg["listening_requirements"].split(), *cfg["shards_requirements"].split(), *cfg["devices_requirements"].split()],
+        "dev": [*cfg["dev_requirements"].split(), *cfg["listening_requirements"].split(), *cfg["devices_requirements"].split()],
         "paper": cfg["paper_requirements"].split(),
         "listening": cfg["listening_requirements"].split(),
         "devices": cfg["devices_requirements"].split(),
         "browser": cfg["browser_requirements"].split(),
-        "shards": cfg["shards_requirements"].split(),
         "clip": cfg["clip_requirements"].split(),
     },
     entry_points={
-        "console_scripts": ["spa_runs=spa_lib.runs.config:main", "spa_plan=spa_lib.runs.plan:main"],
+        "console_scripts": ["spa_runs=spa_lib.runs.comparison:main", "spa_plan=spa_lib.runs.plan:main"],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
         "papermill.io": ["spa_lib.defaults:=spa_lib.papermill:handler"],
     },

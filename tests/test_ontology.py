@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import spa_lib.ontology as room
-from spa_lib.ontology import METHODS, ONTOLOGY_SHA256, Hierarchy, Ontology, graph_distances, ontology_table, read_descriptions
+import spa_lib.ontology as module
+from spa_lib.ontology import (
+    METHODS, ONTOLOGY_SHA256, Ontology, class_map, graph_distances, ontology_table, read_descriptions)
 
 # unordered pairs of the 527 classes by distance 1 .. 21
-PAIRS = [378, 2267, 4459, 10658, 14473, 15421, 18700, 18878, 15484, 12212, 8925, 5997, 4077, 2846, 1634, 944, 613, 421, 162, 48, 4]
-ROOTS = ["Human sounds", "Animal", "Music", "Natural sounds", "Sounds of things", "Source-ambiguous sounds", "Channel, environment and background"]
+PAIRS = [378, 2267, 4459, 10658, 14473, 15421, 18700, 18878, 15484, 12212, 8925, 5997, 4077, 2846, 1634, 944,
+         613, 421, 162, 48, 4]
+ROOTS = ["Human sounds", "Animal", "Music", "Natural sounds", "Sounds of things", "Source-ambiguous sounds",
+         "Channel, environment and background"]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,8 @@ def test_distances_against_two_independent_searches(ont):
     assert (ont.distances == plain).all()
     at = {m: i for i, m in enumerate(ont.nodes)}
     a, b = zip(*[(at[m], at[c]) for m in ont.nodes for c in ont.children(m)])
-    full = shortest_path(coo_array((np.ones(len(a)), (a, b)), shape=(632, 632)).tocsr(), directed=False, unweighted=True)
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(632, 632)).tocsr()
+    full = shortest_path(graph, directed=False, unweighted=True)
     rows = [at[m] for m in ont.mids]
     assert (ont.distances == full[np.ix_(rows, rows)]).all() and full.max() == 21
 
@@ -88,7 +92,8 @@ def test_distances_against_two_independent_searches(ont):
 def test_no_artificial_root(ont):
     tops = [m for m in ont.nodes if not ont.parents(m)]
     assert [ont.name(m) for m in tops] == ROOTS and len(ont.nodes) == 632
-    neighbours = {m: ont.parents(m) + ont.children(m) + (("top",) if m in tops else ()) for m in ont.nodes} | {"top": tuple(tops)}
+    neighbours = {m: ont.parents(m) + ont.children(m) + (("top",) if m in tops else ()) for m in ont.nodes}
+    neighbours["top"] = tuple(tops)
     rooted = np.array([[d[m] for m in ont.mids] for d in (search(neighbours, m) for m in ont.mids)])
     assert round((rooted != ont.distances).mean(), 2) == 0.54 and (rooted <= ont.distances).all()
 
@@ -99,9 +104,15 @@ def test_distances_do_not_take_long():
     assert time.process_time() - start < 5  # about 0.05 s
 
 
+def graphs(n):
+    """Cases (n, extra edges, a node below for each but the first) of n nodes."""
+    node = st.integers(0, n - 1)
+    extra = st.lists(st.tuples(node, node), max_size=20)
+    return st.tuples(st.just(n), extra, st.lists(st.integers(0, 10**6), min_size=n - 1, max_size=n - 1))
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.integers(2, 14).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20),
-                                                     st.lists(st.integers(0, 10**6), min_size=n - 1, max_size=n - 1))))
+@given(st.integers(2, 14).flatmap(graphs))
 def test_graph_distances_on_random_connected_graphs(case):
     n, extra, up = case
     edges = [(i + 1, u % (i + 1)) for i, u in enumerate(up)] + extra
@@ -135,12 +146,14 @@ def test_counts_of_ties(ont):
     position = {m: i for i, m in enumerate(ont.nodes)}
     for m in ont.mids:
         assert ont.path(m) == min(shortest[m], key=lambda p: [position[n] for n in p])
-        assert set(ont.ancestors(m)) == {n for p in paths[m] for n in p[:-1]} and ont.depth(m) == len(shortest[m][0]) - 1
+        assert set(ont.ancestors(m)) == {n for p in paths[m] for n in p[:-1]}
+        assert ont.depth(m) == len(shortest[m][0]) - 1
         assert set(ont.roots(m)) == {p[0] for p in paths[m]} and ont.branch(m) in ont.roots(m)
 
 
 def test_the_papers_example_and_the_tied_chant(ont):
-    assert ont.describe("Male speech, man speaking") == "Human sounds > Human voice > Speech > Male speech, man speaking"
+    speech = "Human sounds > Human voice > Speech > Male speech, man speaking"
+    assert ont.describe("Male speech, man speaking") == speech
     assert ont.describe("Chant") == "Human sounds > Human voice > Singing > Chant"
     assert [ont.name(m) for m in ont.roots("Chant")] == ["Human sounds", "Music"]
 
@@ -169,14 +182,14 @@ def test_desc_reads_audiosets_file_from_each_source(ont, meta, monkeypatch, tmp_
     assert ont.descriptions("desc") == given
     monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON")
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(room, "ONTOLOGY_URL", path.as_uri())
+    monkeypatch.setattr(module, "ONTOLOGY_URL", path.as_uri())
     assert ont.descriptions("desc") == given and (tmp_path / "ontology" / "ontology.json").exists()
 
 
 def test_desc_without_the_file_is_one_clear_error(ont, monkeypatch, tmp_path):
     monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON", raising=False)
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(room, "ONTOLOGY_URL", "http://127.0.0.1:9/ontology.json")
+    monkeypatch.setattr(module, "ONTOLOGY_URL", "http://127.0.0.1:9/ontology.json")
     with pytest.raises(OSError, match="not shipped.*SPA_LIB_ONTOLOGY_JSON"):
         ont.descriptions("desc")
     monkeypatch.setenv("SPA_LIB_ONTOLOGY_JSON", str(tmp_path / "absent.json"))
@@ -196,7 +209,7 @@ def test_a_download_with_other_bytes_is_refused(ont, monkeypatch, tmp_path):
     other.write_text(json.dumps([{"id": "/m/09x0r", "description": "changed"}]))
     monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON", raising=False)
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(room, "ONTOLOGY_URL", other.as_uri())
+    monkeypatch.setattr(module, "ONTOLOGY_URL", other.as_uri())
     with pytest.raises(ValueError, match="sha256"):
         ont.describe("Speech", "desc")
 
@@ -205,7 +218,9 @@ def test_a_download_with_other_bytes_is_refused(ont, monkeypatch, tmp_path):
 
 def test_index(ont):
     assert all(ont.index(m) == i and ont.index(n) == i for i, (m, n) in enumerate(zip(ont.mids, ont.names)))
-    for wrong, message in [("Speach", "Did you mean 'Speech'"), ("/m/09x0", "Did you mean '/m/09x0r'"), ("Human voice", "not among its 527"), ("", "unknown class")]:
+    refused = {"Speach": "Did you mean 'Speech'", "/m/09x0": "Did you mean '/m/09x0r'",
+               "Human voice": "not among its 527", "": "unknown class"}
+    for wrong, message in refused.items():
         with pytest.raises(ValueError, match=message):
             ont.index(wrong)
 
@@ -249,7 +264,8 @@ def test_from_edges_refuses(edges, names, classes, message):
 
 
 def test_from_edges():
-    own = Ontology.from_edges(iter([("a", "b"), ("a", "b"), ("a", "c")]), {"a": "All", "b": "Bee", "c": "Sea"}, ["Sea", "b"])
+    edges = iter([("a", "b"), ("a", "b"), ("a", "c")])
+    own = Ontology.from_edges(edges, {"a": "All", "b": "Bee", "c": "Sea"}, ["Sea", "b"])
     assert own.mids == ("c", "b") and own.distances.tolist() == [[0, 2], [2, 0]] and own.levels == range(3)
     assert own.describe("c") == "All > Sea" and own.children("All") == ("b", "c")
 
@@ -261,6 +277,24 @@ def test_audioset_through_from_edges_is_the_same(ont):
 
 
 def test_names_do_for_mids(ont):
-    for ask in (ont.path, ont.ancestors, ont.children, ont.parents, ont.roots, ont.branch, ont.depth, ont.name, ont.describe):
+    methods = (ont.path, ont.ancestors, ont.children, ont.parents, ont.roots, ont.branch, ont.depth, ont.name,
+               ont.describe)
+    for ask in methods:
         assert ask("Dog") == ask("/m/0bt9lr")
-    assert isinstance(ont, Hierarchy)
+
+
+# other data sets
+
+def test_class_map_is_the_given_one(ont, shared):
+    import pandas as pd
+
+    given_map = pd.read_csv(shared / "data" / "class_map.csv")
+    for name, dataset in (("ESC-50", "esc50"), ("UrbanSound8K", "urbansound8k")):
+        rows = given_map[given_map.dataset == name]
+        assert class_map(dataset) == [(r.category, r.mid, r.match) for r in rows.itertuples()]
+        for r in rows.itertuples():
+            above = set(ont.ancestors(r.mid)) & set(ont.mids)
+            stated = set(str(r.ancestor_mids_in_527).split(";")) - {"nan"}
+            assert above == stated, r.category
+    with pytest.raises(ValueError, match="Did you mean 'esc50'"):
+        class_map("esc-50")

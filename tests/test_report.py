@@ -12,8 +12,12 @@ from hypothesis import given, settings, strategies as st
 from spa_lib.metrics import mean_average_precision, omap, paired_bootstrap
 from spa_lib.ontology import METHODS, Ontology
 from spa_lib.papermill import notebook_parameters
-from spa_lib.results import TRAIN_PARAMETERS, Resampled, caption, command_of, comparable, compare, evaluated, experiments, level_table, over_seeds, paper_table, parse_where, provenance, write_artefact
-from spa_lib.runs import LOCAL, RunConfig, arm_of, config_hash, make_config, paired_runs, paired_table, run_name, write_config, write_results
+from spa_lib.results import paper_table, write_artefact
+from spa_lib.runs import (
+    LOCAL, TRAIN_PARAMETERS, Resampled, RunConfig, arm_of, caption, comparable, compare, config_hash, evaluated, experiments,
+    level_table, make_config, over_seeds, paired_runs, paired_table, parse_where, provenance, run_command, run_name,
+    write_config, write_results,
+)
 
 CLASSES = Ontology.audioset().subset(["Speech", "Laughter", "Giggle", "Dog", "Bark", "Music", "Guitar", "Vehicle"])
 
@@ -83,7 +87,7 @@ CONFIGS = [make_config("demo", seed=2), make_config("demo", alpha=0.0, epochs=3)
 def test_the_command_makes_the_run(cfg):
     from papermill.cli import _resolve_type
 
-    words = shlex.split(command_of(cfg))
+    words = shlex.split(run_command(cfg))
     if words[0] == "papermill":
         values = {words[i + 1]: _resolve_type(words[i + 2]) for i, w in enumerate(words) if w == "-p"}
         made = make_config(values.pop("scale", "demo"), **values)
@@ -95,7 +99,7 @@ def test_the_command_makes_the_run(cfg):
 
 
 def test_the_command_for_several_seeds_says_them():
-    assert command_of(CONFIGS[0], [0, 4]).startswith("for s in 0 4; do papermill ") and "for s in [0, 4]" in command_of(replace(CONFIGS[0], dim=64), [0, 4])
+    assert run_command(CONFIGS[0], [0, 4]).startswith("for s in 0 4; do papermill ") and "for s in [0, 4]" in run_command(replace(CONFIGS[0], dim=64), [0, 4])
 
 
 def test_commands_use_parameters_that_the_training_notebook_has(root):
@@ -180,8 +184,8 @@ def test_experiments_are_told_apart_by_what_differs(folder):
     assert list(made) == ["ast tiny, alpha=0.1, epochs=16", "ast tiny, alpha=0.1, epochs=4", "ast tiny, alpha=0.2, epochs=16", "passt tiny", "mn tiny"]
     first = made["ast tiny, alpha=0.1, epochs=16"]
     assert set(first.arms) == {"without", "direct", "desc", "concat", "concat-centred"} and set(made["ast tiny, alpha=0.2, epochs=16"].arms) == {"without", "concat"}
-    assert first.missing() == {"prompt": command_of(make_config("demo", alpha=0.1, method="prompt"), [0, 1, 2])}
-    assert first.missing(["concat-centred"]) == {"concat-centred": command_of(make_config("demo", alpha=0.1, text_branch="centred"), [1, 2])}
+    assert first.missing() == {"prompt": run_command(make_config("demo", alpha=0.1, method="prompt"), [0, 1, 2])}
+    assert first.missing(["concat-centred"]) == {"concat-centred": run_command(make_config("demo", alpha=0.1, text_branch="centred"), [1, 2])}
     assert set(made["mn tiny"].missing()) == set(METHODS) and set(made["ast tiny, alpha=0.1, epochs=4"].missing(["without", "concat"])) == {"without"}
     with pytest.raises(FileNotFoundError, match="papermill"):
         comparable([made["mn tiny"]])

@@ -1,10 +1,8 @@
-"""Shards: packed, killed, damaged, streamed; small files made here, and real clips where they lie."""
+"""Shards: packed, killed, damaged, read over http; small files made here, and real clips where they lie."""
 import http.server
 import io
 import json
-import logging
 import multiprocessing
-import os
 import random
 import resource
 import shutil
@@ -13,20 +11,18 @@ import sys
 import tarfile
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
 from tqdm import tqdm
 
-from spa_lib.data import CODECS, PLACE, ClipError, Clips, DatasetAudio, Stream, WebFile, audio as places, batches, check_clips, clip_list_hash, clip_size, dataset_clips, decode_clip, encode, epoch_shards, load_waveform, node_clips, open_source, pack, read_clips, read_index, read_place, shard_table, shards as room, stream_batches, verify
+from spa_lib.data import CODECS, PLACE, ClipError, Clips, DatasetAudio, WebFile, audio as places, batches, check_clips, clip_list_hash, clip_size, dataset_clips, decode_clip, encode, load_waveform, open_source, pack, read_clips, read_index, read_place, shard_table, shards as room, verify
 from spa_lib.data.manifest import manifest
 from spa_lib.ontology import Ontology
-from spa_lib.runs import SAMPLERS, epoch_order, make_config
+from spa_lib.runs import epoch_order, make_config
 from spa_lib.train import Training, save_state, train
 
 soundfile = pytest.importorskip("soundfile", reason="shards are written with soundfile")
@@ -169,7 +165,7 @@ def test_any_clip_id_may_be_packed(table, tmp_path, ontology):
     odd = table[:6].assign(clip_id=["a.b.c", "__x__", "ü/../y", "-Cup 'o' tea", "z" * 300, "a.b"])
     pack(odd, tmp_path, progress=False)
     assert read_clips("shards", tmp_path, ontology).clip_id.tolist() == odd.clip_id.tolist()
-    assert sorted(ids(stream(tmp_path, ontology, split="eval"))) == sorted(odd.clip_id)
+    assert all(map(read_place, read_clips("shards", tmp_path, ontology).path))
 
 
 def test_other_rates_segments_and_folds(table, tmp_path, ontology):
@@ -361,93 +357,6 @@ def test_a_look_at_a_clip_does_not_copy_the_list_of_problems(packed, ontology):
     assert clips.targets.dtype == np.uint8 and next(iter(batches(clips, 2))).y.dtype == torch.float32
 
 
-# ---- streams ------------------------------------------------------------------------------------------------
-
-def stream(folder, ontology, **options):
-    pytest.importorskip("webdataset")
-    return Stream(folder, ontology, **{**dict(sample_rate=RATE, clip_seconds=0.1, seed=4, buffer=8, wait=0.01), **options})
-
-
-def ids(s, workers=0):
-    return [c for b in stream_batches(s, 4, workers) for c in b.clip_ids]
-
-
-def test_stream_gives_each_clip_once_with_the_crop_of_clips(packed, ontology):
-    s = stream(packed, ontology)
-    s.set_epoch(3)
-    clips = Clips(s.table, ontology, RATE, 0.1, seed=4, cache=False)
-    clips.set_epoch(3)
-    seen = list(s)
-    assert sorted(i for _, i in seen) == list(range(40)) and all(torch.equal(wave, clips[i][0]) for wave, i in seen)
-    first = ids(s)
-    assert ids(s) == first and ids(stream(packed, ontology, seed=5)) != first
-    s.set_epoch(4)
-    assert ids(s) != first
-    batch = next(iter(stream_batches(s, 4)))
-    assert batch.y.shape == (4, 527) and batch.y.dtype == torch.float32 and batch.sample_rate == RATE
-    assert all(set(np.flatnonzero(y)) == {ontology.index(m) for m in s.table.mids[s.clip_ids.index(c)]} for y, c in zip(batch.y.numpy(), batch.clip_ids))
-
-
-@settings(max_examples=25, deadline=None)
-@given(world=st.integers(1, 5), workers=st.integers(1, 4), epoch=st.integers(0, 3))
-def test_nodes_and_workers_share_the_shards(packed, ontology, world, workers, epoch):
-    s = stream(packed, ontology, world=world)
-    s.set_epoch(epoch)
-    dealt = [n for r in range(world) for w in range(workers) for n in epoch_shards(s, r, w, workers)]
-    assert sorted(dealt) == sorted(s.shards) and sum(node_clips(s)) == 40
-
-
-def test_nodes_and_workers_together_see_every_clip_once(packed, ontology):
-    nodes = [stream(packed, ontology, rank=r, world=2) for r in range(2)]
-    seen = [ids(s, workers=2) for s in nodes]
-    assert sorted(seen[0] + seen[1]) == sorted(nodes[0].clip_ids) and [len(s) for s in seen] == node_clips(nodes[0])
-    with pytest.raises(ValueError, match="clips_per_shard"):
-        stream(packed, ontology, world=6)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_stream_gives_exactly_what_a_sampler_drew(packed, ontology, sampler):
-    nodes = [stream(packed, ontology, rank=r, world=2) for r in range(2)]
-    order = epoch_order(nodes[0].targets, 1, 4, True, 30, sampler)
-    for s in nodes:
-        s.set_epoch(1, order)
-    seen = [[i for _, i in s] for s in nodes]
-    assert sorted(seen[0] + seen[1]) == sorted(order) and [len(x) for x in seen] == node_clips(nodes[0]) and len(nodes[0]) == 30
-
-
-def cuts(shard):
-    """Bytes at which a tar file may be cut: inside a clip, inside a header, between two clips, before the last clip, at once."""
-    with tarfile.open(shard) as tar:
-        members = tar.getmembers()
-    return [members[4].offset_data + 100, members[4].offset + 100, members[4].offset, members[-2].offset, 0]
-
-
-@pytest.mark.parametrize("which", range(5))
-def test_stream_notices_a_truncated_shard(mine, ontology, which, caplog):
-    shard = mine / "train-000002.tar"
-    table, at = stream(mine, ontology), cuts(shard)[which]
-    with open(shard, "rb+") as f:
-        f.truncate(at)
-    with pytest.raises(OSError, match=r"train-000002.tar gave \d of 8 clips.*verify"):
-        ids(table)
-    table.on_problem = "leave_out"
-    with caplog.at_level(logging.WARNING, "spa_lib"):
-        assert 32 <= len(ids(table)) < 40 and "train-000002.tar gave" in caplog.text
-
-
-def test_stream_notices_flipped_bits(mine, ontology):
-    with tarfile.open(mine / "train-000002.tar") as tar:
-        members = tar.getmembers()
-    flip(mine / "train-000002.tar", members[4].offset_data + 100)
-    with pytest.raises(ClipError, match=r"damaged .*train-000002.tar"):
-        ids(stream(mine, ontology))
-    assert len(ids(stream(mine, ontology, on_problem="leave_out"))) == 39
-    flip(mine / "train-000002.tar", members[4].offset_data + 100)
-    flip(mine / "train-000002.tar", members[4].offset + 3)  # in a header
-    with pytest.raises(OSError, match=r"train-000002.tar gave"):
-        ids(stream(mine, ontology))
-
-
 # ---- over http ----------------------------------------------------------------------------------------------
 
 class Server(http.server.ThreadingHTTPServer):
@@ -498,32 +407,28 @@ def serve():
         s.server_close()
 
 
-@pytest.mark.parametrize("ranges", [True, False])
-def test_stream_over_http_is_that_from_disk_though_connections_break(packed, ontology, serve, ranges):
-    server = serve(packed, most=20_000, times=3, ranges=ranges)
-    a, b = (list(stream_batches(stream(root, ontology), 8)) for root in (packed, server.url))
-    assert all(x.clip_ids == y.clip_ids and torch.equal(x.wave, y.wave) for x, y in zip(a, b, strict=True))
-    assert server.left == 0 and (not ranges or any(first for _, first in server.asked))
+def test_clips_over_http_are_those_from_disk_though_connections_break(packed, ontology, serve):
+    server = serve(packed, most=2_000, times=12)
+    here, there = (Clips(read_clips("shards", root), ontology, RATE, 0.1, cache=False) for root in (packed, server.url))
+    for a, b in zip(batches(here, 8), batches(there, 8), strict=True):
+        assert a.clip_ids == b.clip_ids and torch.equal(a.wave, b.wave) and torch.equal(a.y, b.y)
+    assert server.left == 0
 
 
-def test_source_that_breaks_for_good_is_named(packed, ontology, serve):
+def test_source_that_breaks_for_good_is_named(packed, serve):
     server = serve(packed, most=0, times=10**6)
-    s = stream(server.url, ontology, retries=2)
-    with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar gave 0 of 8 clips.*given up at byte 0.*3 tries"):
-        ids(s)
-    s.on_problem = "leave_out"
-    assert ids(s) == []
+    with pytest.raises(OSError, match=rf"{server.url}/train-000000.tar.*given up at byte 0.*3 tries"):
+        open_source(f"{server.url}/train-000000.tar", retries=2, wait=0.01).read()
 
 
-def test_source_that_vanishes_in_the_middle(packed, ontology, serve):
+def test_source_that_vanishes_in_the_middle(packed, ontology, serve, monkeypatch):
+    monkeypatch.setattr(places.time, "sleep", lambda seconds: None)
     server = serve(packed)
-    s = stream(server.url, ontology, retries=1, buffer=1)
-    items = iter(s)
-    first = [next(items)[1] for _ in range(9)]
+    clips = Clips(read_clips("shards", server.url), ontology, RATE, 0.1, cache=False)
+    assert clips[0][0].shape == (1600,)
     server.shutdown(), server.server_close()
-    with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar gave . of 8 clips"):
-        first += [i for _, i in items]
-    assert len(set(first)) == 9
+    with pytest.raises(OSError, match=rf"{server.url}/\w+-\d+.tar"):
+        clips[1]
 
 
 def test_absent_address_is_an_error_at_once(packed, serve):
@@ -585,7 +490,7 @@ def test_places_behind_an_address(mine, serve):
     server, deaf = serve(mine), serve(mine, ranges=False)
     here, there = (read_clips("shards", root) for root in (mine, server.url))
     assert [read_place(p) for p in here.path] == [read_place(p) for p in there.path] and len(server.asked) >= len(there)
-    with pytest.raises(OSError, match=r"412.*no parts of files.*copy the shards here.*given up at byte [\d,]+ after 1 tries"):
+    with pytest.raises(OSError, match=r"412.*no parts of files.*copy the shards to a local disk.*given up at byte [\d,]+ after 1 tries"):
         read_place(read_clips("shards", deaf.url).path[3])
     flip(mine / "train-000001.tar", int(PLACE.fullmatch(there.path[9])[2]) + 100)
     with pytest.raises(ClipError, match="damaged.*not those that were packed"):

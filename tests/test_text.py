@@ -81,7 +81,7 @@ def test_pool_ignores_padding():
 
 
 def test_parameters_are_frozen_and_the_output_is_numpy(bert):
-    _, network = room._load(bert)
+    _, network = room.load_text_model(bert)
     assert not network.training and not any(p.requires_grad for p in network.parameters())
     assert type(text_features(TEXTS, bert)) is np.ndarray
 
@@ -181,7 +181,7 @@ def test_cache_is_keyed_on_model_pooling_limit_and_texts(bert, tmp_path, own_cac
 
 def test_cache_is_what_is_read(bert, own_cache, monkeypatch):
     first = text_features(TEXTS, bert)
-    monkeypatch.setattr(room, "_load", lambda model: pytest.fail("loaded although cached"))
+    monkeypatch.setattr(room, "load_text_model", lambda model: pytest.fail("loaded although cached"))
     assert (text_features(TEXTS, bert) == first).all()
     with np.load(next(own_cache.iterdir())) as f:
         about = json.loads(str(f["provenance"]))

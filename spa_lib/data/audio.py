@@ -51,14 +51,13 @@ def _ask(url, at, stop, timeout):
     reply = urllib.request.urlopen(urllib.request.Request(url, headers=wanted), timeout=timeout)
     there = int(reply.headers.get("Content-Length") or -1)
     if not wanted or reply.status == 206: return reply, there + at*(there >= 0)
-    if stop is not None: raise urllib.error.HTTPError(url, 412, "this server gives no parts of files (byte ranges): copy the shards here, or read them in one sweep, with spa_lib.data.Stream", reply.headers, None)
+    if stop is not None: raise urllib.error.HTTPError(url, 412, "this server gives no parts of files (byte ranges): copy the shards to a local disk", reply.headers, None)
     for start in range(0, at, 1 << 20): reply.read(min(1 << 20, at - start)) # no ranges here: read up to where we were
     return reply, there
 
 def _final(e):
     "Whether asking again is no use."
     return isinstance(e, urllib.error.HTTPError) and e.code < 500 and e.code not in (408, 429)
-
 
 # %% ../../nbs/data/audio.ipynb #959d39e6
 class WebFile(io.RawIOBase):
@@ -109,7 +108,6 @@ def open_source(
     f = open(where, "rb")
     f.seek(start)
     return f
-
 
 # %% ../../nbs/data/audio.ipynb #805c135c
 PLACE = re.compile(r"(.+\.tar)#(\d+)\+(\d+)@([0-9a-f]{8})")

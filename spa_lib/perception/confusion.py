@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/perception/confusion.ipynb #cell-3
+from ..ontology import MATCHES, class_map
 from ..utils import one_of
 
 # %% ../../nbs/perception/confusion.ipynb #cell-6
@@ -22,10 +23,8 @@ def esc50_classes(
     match: Sequence[str] = ("exact", "near", "weak"), # how well the AudioSet class fits
 ) -> pd.DataFrame: # indexed by ESC-50's target; category, mid, match
     "ESC-50's classes in its own order, as AudioSet classes; `weak` ones have no fitting class (Piczak, 2015)."
-    from importlib.resources import files
-    for m in match: one_of(m, ("exact", "near", "weak"), "match")
-    with (files("spa_lib")/"assets"/"class_map.csv").open() as f: rows = pd.read_csv(f)
-    rows = rows[rows.dataset == "esc50"].drop(columns="dataset").reset_index(drop=True).rename_axis("target")
+    for m in match: one_of(m, MATCHES, "match")
+    rows = pd.DataFrame(class_map("esc50")).rename_axis("target")
     return rows[rows.match.isin(match)]
 
 # %% ../../nbs/perception/confusion.ipynb #cell-9

@@ -24,13 +24,13 @@ def similarity_matrix(
 def diagonal_loss(
     S: Tensor, # scaled cosines [n, n]
 ) -> Tensor: # scalar
-    "The paper's loss (Eq. 3): every other clip and text of the batch is a negative, also those of the same class."
+    "The paper's loss (Eq. 3): every other clip and text of the batch is a negative, of the same class too."
     Y = torch.arange(len(S), device=S.device)
     return (F.cross_entropy(S, Y) + F.cross_entropy(S.T, Y))/2
 
 # %% ../../nbs/semanticac/losses.ipynb #cell-13
-def _same(labels: Tensor) -> Tensor:
-    "Which pairs are of one class, [n, n] bool."
+def _same_class(labels: Tensor) -> Tensor: # bool [n, n]
+    "Which pairs of clip and text are of one class."
     return labels[:, None] == labels[None]
 
 def multi_positive_loss(
@@ -38,7 +38,7 @@ def multi_positive_loss(
     labels: Tensor, # class of each clip [n]
 ) -> Tensor: # scalar
     "Eq. 3 with the target shared by all clips of a class."
-    same = _same(labels).float()
+    same = _same_class(labels).float()
     Y = same/same.sum(1, keepdim=True)
     return (F.cross_entropy(S, Y) + F.cross_entropy(S.T, Y))/2
 
@@ -49,7 +49,7 @@ def apart_loss(
 ) -> Tensor: # scalar
     "Eq. 3 where other clips of the same class are left out instead of being negatives."
     Y = torch.arange(len(S), device=S.device)
-    others = _same(labels) & ~torch.eye(len(S), dtype=torch.bool, device=S.device)
+    others = _same_class(labels) & ~torch.eye(len(S), dtype=torch.bool, device=S.device)
     S = S.masked_fill(others, -torch.inf)
     return (F.cross_entropy(S, Y) + F.cross_entropy(S.T, Y))/2
 
@@ -66,4 +66,5 @@ def semantic_loss(
     "The contrastive loss of section 2.2 (Eq. 2 and 3), or one of its variants."
     S = scale*similarity_matrix(A, T)
     if one_of(kind, LOSSES, "loss") == "diagonal": return diagonal_loss(S)
-    return (multi_positive_loss if kind == "multi" else apart_loss)(S, labels)
+    if kind == "multi": return multi_positive_loss(S, labels)
+    return apart_loss(S, labels)

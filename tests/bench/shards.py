@@ -1,4 +1,4 @@
-"""What shards cost and give: packing, reading at places, streaming, the loader against the encoders, and growth with the data.
+"""What shards cost and give: packing, reading byte ranges, the loader against the encoders, and growth with the data.
 
     python tests/bench/shards.py [--clips 48] [--rounds 3] [--workers 2] [--encoders mn:tiny psla:tiny mn:base] [--sizes 1000 10000 100000] [--only rates loader growth]
 
@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ import pandas as pd
 import soundfile
 import torch
 
-from spa_lib.data import Clips, Stream, batches, load_waveform, pack, read_clips, stream_batches, synth_clip
+from spa_lib.data import Clips, batches, load_waveform, pack, read_clips, synth_clip
 from spa_lib.encoders import create_encoder
 from spa_lib.ontology import Ontology
 from spa_lib.runs import epoch_order
@@ -116,16 +115,10 @@ def rates(folder, table, args, ontology):
     def read(paths):
         return lambda: len([load_waveform(paths[i], RATE) for i in order])
 
-    def swept(root):
-        stream = Stream(root, ontology, RATE, SECONDS, buffer=16)
-        return lambda: sum(len(b.clip_ids) for b in stream_batches(stream, 8))
-
     parts = {"loose wav": read(table.path.tolist()), "loose flac": read(flac.path.tolist())}
-    parts |= {f"shards {c}, at places": read(read_clips("shards", to, ontology).path.tolist()) for c, to in where.items()}
-    parts |= {f"shards {c}, streamed": swept(where[c]) for c in ("flac", "wav")}
+    parts |= {f"shards {c}": read(read_clips("shards", to, ontology).path.tolist()) for c, to in where.items()}
     address = f"http://127.0.0.1:{server.server_port}/flac"  # the server's own time counts too
-    parts["shards flac, at places over http"] = read(read_clips("shards", address, ontology).path.tolist())
-    parts["shards flac, streamed over http"] = swept(address)
+    parts["shards flac, over http"] = read(read_clips("shards", address, ontology).path.tolist())
     print(f"\nreading, one process, {n} clips a round, {args.rounds} rounds\n{'clips a second':>50s}{'a processor second':>22s}")
     for name, (rate, cpu) in timed(parts, args.rounds).items():
         print(f"  {name:34s}{rate:14.1f}{cpu:22.1f}")
@@ -204,22 +197,17 @@ def fetches(folder):
         seconds.append([b - a for a, b in zip(begun, now)])
         begun = time.process_time(), time.perf_counter()
     cpu, wall = np.median(seconds[5:], axis=0) * 1e3
-    stream = iter(stream_batches(Stream(folder, ontology, 16000, 0.05, buffer=500), 16))
-    next(stream)
-    begun = time.process_time()
-    swept = [next(stream) for _ in range(30)]
-    print(json.dumps(dict(fetch=cpu, wall=wall, stream=(time.process_time() - begun) / len(swept) * 1e3,
-                          opened=opened, drawn=drawn, base=before, held=after - before)))
+    print(json.dumps(dict(fetch=cpu, wall=wall, opened=opened, drawn=drawn, base=before, held=after - before)))
 
 
 def growth(folder, args, ontology):
-    print(f"\ngrowth: clips of 50 ms, batches of 16 at random places of a balanced epoch; a batch in ms of processor time, and of the clock\n  {'clips':>9s}       batch    clock     streamed  table opened  epoch drawn  memory over {'':1s}bytes a clip")
+    print(f"\ngrowth: clips of 50 ms, batches of 16 at random places of a balanced epoch; a batch in ms of processor time, and of the clock\n  {'clips':>9s}       batch    clock  table opened  epoch drawn  memory over {'':1s}bytes a clip")
     for n in args.sizes:
         begun = time.perf_counter()
         ticks(folder / str(n), n, ontology)
         packing = n / (time.perf_counter() - begun)
         got = json.loads(subprocess.run([sys.executable, __file__, "--fetches", folder / str(n)], capture_output=True, text=True, check=True).stdout)
-        print(f"  {n:9,d}{got['fetch']:12.2f}{got['wall']:9.2f}{got['stream']:13.2f}{got['opened']:12.2f} s{got['drawn']:11.3f} s{got['held']:10.0f} MB{got['held'] / n * 1e6:14.0f}"
+        print(f"  {n:9,d}{got['fetch']:12.2f}{got['wall']:9.2f}{got['opened']:12.2f} s{got['drawn']:11.3f} s{got['held']:10.0f} MB{got['held'] / n * 1e6:14.0f}"
               f"   (packed at {packing:.0f} clips/s; the libraries take {got['base']:.0f} MB)", flush=True)
 
 
