@@ -45,7 +45,6 @@ PENDING = { # imports that do not fit yet: (importer, imported). To become empty
     ("data.manifest", "data.clips"),
     ("data.rows", "data.clips"),
     ("data.shards", "data.dataset"),
-    ("encoders.htsat", "encoders.panns"),
     ("runs.scores", "runs.devices"),
     ("semanticac.config", "semanticac.labelled"),
     ("semanticac.config", "semanticac.similarity"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from spa_lib.encoders.base import CHECKPOINTS
+from spa_lib.encoders import CHECKPOINTS
 from spa_lib.runs import FACTS, OPTIMIZERS, RECIPES, SAMPLERS, SCALES, SCHEDULES, Recipe, RunConfig, class_turn, config_hash, epoch_order, halving_factor, make_config, make_optimizer, mixup, rate_factor, run_name, run_values, schedule_factor
 
 PAPER_FIVE = ("psla", "panns", "ast", "passt", "htsat")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..data import read_clips
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS
 from ..ontology import Ontology
 from .config import LOCAL, SCALES, RunConfig, arm_values, is_finished, make_config, run_name, runs_dir
 from ..utils import one_of, project_root

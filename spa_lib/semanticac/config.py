@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS
 from ..model import BRANCHES, Centred
 from ..runs import PlannedRun, Run, checked_config, checkpoint_path, config_hash, find_runs, is_finished, read_run, runs_dir
 from .labelled import LABELLED

@@ -24,9 +24,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.flop_counter import FlopCounterMode
 
-from spa_lib.encoders import create_encoder, encoder_names
+from spa_lib.encoders import Augment, create_encoder, encoder_names
 from spa_lib.encoders.ast import ast_frames
-from spa_lib.encoders.augment import Augment
 from spa_lib.encoders.passt import scaled_patchout
 
 COLUMNS = ("front end", "forward", "training", "front/forward", "GFLOP forward", "training", "of matmul: forward", "training", "cpu")
@@ -71,7 +70,7 @@ class Tagger:
 
 def with_patchout(model):
     """The training step of `model`, a PaSST, with the patchout of its recipe and nothing else of it."""
-    recipe = scaled_patchout(model.RECIPE, model.grid)
+    recipe = scaled_patchout(model.recipe, model.grid)
     augment = Augment(patchout_freq=recipe["patchout_freq"], patchout_time=recipe["patchout_time"])
     return Tagger("passt + patchout", model, model.front_end, model, augment, parts=("train",))
 
