@@ -22,8 +22,8 @@ from tqdm import tqdm
 from spa_lib.data import CODECS, PLACE, ClipError, Clips, DatasetAudio, WebFile, audio as places, batches, check_clips, clip_list_hash, clip_size, dataset_clips, decode_clip, encode, load_waveform, open_source, pack, read_clips, read_index, read_place, shard_table, shards as room, verify
 from spa_lib.data.manifest import manifest
 from spa_lib.ontology import Ontology
-from spa_lib.runs import epoch_order, make_config
-from spa_lib.train import Training, save_state, train
+from spa_lib.runs import Trainer, epoch_order, make_config
+from spa_lib.train import train
 
 soundfile = pytest.importorskip("soundfile", reason="shards are written with soundfile")
 LABELS = ("/m/06mb1", "/m/03m9d0z", "/m/0bt9lr", "/m/068hy", "/m/0jbk")
@@ -475,13 +475,20 @@ def test_a_run_whose_source_vanishes_stops_by_name_and_goes_on_when_it_is_back(s
     pack(table, tmp_path / "shards", clips_per_shard=7, progress=False)
     whole = train(tiny_run("shards", tmp_path / "shards", epochs=3), tmp_path / "whole", progress=False)
     server = serve(tmp_path / "shards")
-    write = Training.save_seconds
-    monkeypatch.setattr(Training, "save_seconds", 0)  # a state after every step
+    write, save = Trainer.save_seconds, Trainer.save
+    monkeypatch.setattr(Trainer, "save_seconds", 0)  # a state after every step
     steps = iter(range(100))
-    monkeypatch.setattr("spa_lib.train.save_state", lambda t: (save_state(t), next(steps) == 4 and (server.shutdown(), server.server_close())))
+
+    def save_and_vanish(trainer):
+        save(trainer)
+        if next(steps) == 4:
+            server.shutdown()
+            server.server_close()
+
+    monkeypatch.setattr(Trainer, "save", save_and_vanish)
     with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar: .*given up at byte"):
         train(tiny_run("shards", server.url, epochs=3), tmp_path / "broken", progress=False)
-    monkeypatch.setattr(Training, "save_seconds", write)
+    monkeypatch.setattr(Trainer, "save_seconds", write)
     again = train(tiny_run("shards", serve(tmp_path / "shards").url, epochs=3), tmp_path / "broken", progress=False)
     assert np.array_equal(whole.scores, again.scores) and whole.log.drop(columns="seconds").equals(again.log.drop(columns="seconds"))
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESAMPLERS', 'CROPS', 'PADS', 'decode_clip', 'resample', 'load_waveform', 'check_clips', 'targets',
-           'split_by_recording', 'fit_length', 'WholeClips', 'Clips', 'Batch', 'Collate', 'batches', 'read_clips',
-           'clip_list_hash', 'ClipError', 'FREESOUND_IDS', 'PROBLEMS']
+           'split_by_recording', 'fit_length', 'WholeClips', 'Clips', 'Batch', 'Collate', 'load_batches', 'batches',
+           'read_clips', 'clip_list_hash', 'ClipError', 'FREESOUND_IDS', 'PROBLEMS']
 
 # %% ../../nbs/01_data.ipynb #cell-2
 import io, math, os, struct, warnings
@@ -317,16 +317,26 @@ class Collate:
         waves, rows = zip(*items)
         return Batch(torch.stack(waves), self.sample_rate, self.y[list(rows)].float(), tuple(self.clip_ids[i] for i in rows))
 
+def load_batches(
+    clips: Clips,
+    rows: Sequence[Sequence[int]], # of each batch
+    workers: int = 0, # processes; a cache is filled before they start, so that they share it
+    pin: bool = False, # whether to lay the batches where a GPU copies them from without waiting
+) -> DataLoader: # of `Batch`
+    "Batches of the given rows. Draws nothing from the global random state."
+    if workers and clips.kept is not None:
+        clips.fill(progress=False)
+    return DataLoader(clips, batch_sampler=[list(r) for r in rows], num_workers=workers, collate_fn=Collate(clips),
+                      pin_memory=pin, generator=torch.Generator().manual_seed(0))
+
 def batches(
     clips: Clips,
     batch_size: int, # B; the last batch may be smaller
     order: Sequence[int]|None = None, # rows, e.g. from a sampler; None = all, in order
-    workers: int = 0, # processes; a cache is filled before they start, so that they share it
-    part = None, # function: size of a batch -> slice of it to load; None = all of it
-    pin: bool = False, # whether to lay the batches where a GPU copies them from without waiting
+    workers: int = 0, # processes that load clips
+    pin: bool = False, # as in `load_batches`
 ) -> DataLoader: # of `Batch`
     "Batches of clips in a given order. Draws nothing from the global random state."
-    if workers and clips.kept is not None: clips.fill(progress=False)
     order = range(len(clips)) if order is None else [int(i) for i in order]
     rows = [order[i:i + batch_size] for i in range(0, len(order), batch_size)]
-    return DataLoader(clips, batch_sampler=[b[part(len(b))] for b in rows] if part else rows, num_workers=workers, collate_fn=Collate(clips), pin_memory=pin, generator=torch.Generator().manual_seed(0))
+    return load_batches(clips, rows, workers, pin)

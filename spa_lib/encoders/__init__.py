@@ -12,14 +12,13 @@ from .base import (
 from .blocks import Block
 from .checkpoints import CHECKPOINTS, CheckpointError, Released, load_official, read_checkpoint
 
-# isort: off  (each registers itself: this is the order of encoder_names(), the paper's Table 1 and then mn)
+# Each registers itself. This is the order of encoder_names(): the paper's Table 1, then mn.
 from .psla import PSLA
 from .panns import Cnn14
 from .ast import AST
 from .passt import PaSST
 from .htsat import HTSAT
 from .mn import MN
-# isort: on
 
 __all__ = [
     "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder", "Frozen",

@@ -6,7 +6,7 @@
 __all__ = ['random_gain', 'random_roll', 'random_mask', 'leave_out', 'Augment', 'make_augment']
 
 # %% ../../nbs/encoders/augment.ipynb #cell-2
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor

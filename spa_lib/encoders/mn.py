@@ -7,7 +7,6 @@ __all__ = ['PLAN', 'WIDTHS', 'rounded', 'unit', 'SqueezeExcite', 'ChannelAttenti
            'MN']
 
 # %% ../../nbs/encoders/mn.ipynb #cell-2
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -6,7 +6,6 @@
 __all__ = ['ConvBlock', 'init_cnn', 'Cnn14']
 
 # %% ../../nbs/encoders/panns.ipynb #cell-2
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

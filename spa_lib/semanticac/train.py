@@ -69,7 +69,7 @@ def learning_step(t: Learning, batch, step: int) -> float: # the loss
     with seeded(t.cfg.seed, t.epoch, step): loss = t.model.loss(augment(wave) if t.cfg.augment else wave, labels)
     t.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    (told,), _ = finite_step(t.model, [loss], f"epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}", f"head_learning_rate ({t.cfg.head_learning_rate})")
+    (told,), _ = finite_step(t.model, [loss], f"epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}")
     t.optimizer.step()
     return told
 

@@ -118,7 +118,7 @@ class Callback: # as a training framework would leave it in a file
 
 class Evil:
     def __reduce__(self):
-        return eval, ("__import__('pathlib').Path(%r).touch()" % Evil.path,)
+        return eval, (f"__import__('pathlib').Path({Evil.path!r}).touch()",)
 
 
 def test_a_file_runs_nothing(tmp_path):
