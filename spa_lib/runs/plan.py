@@ -63,7 +63,7 @@ def read_group(
 ) -> RunGroup:
     "Check a group of runs. ValueError names the key that is wrong, and the nearest valid one."
     if "arms" in values: raise ValueError(f"group {name!r}: the key `arms` is called `variants` now")
-    for key in values: one_of(key, [f.name for f in fields(RunGroup)], f"key of the group {name!r}")
+    for key in values: one_of(key, [f.name for f in fields(RunGroup)], "key of a group of runs")
     if "variants" not in values: raise ValueError(f"group {name!r} has no `variants`, say [without, concat]")
     return RunGroup(**values)
 
