@@ -19,9 +19,9 @@ from ..metrics import Chance, Interval, bootstrap, chance, paired_interval
 from ..ontology import METHODS, Ontology
 from ..results import PAPER
 from spa_lib.runs.config import (
-    SCALES, RecipeConfig, Run, RunConfig, encoder_of, find_runs, identity, make_config, runs_dir, variant_of,
-    variant_values,
+    SCALES, RecipeConfig, RunConfig, encoder_of, identity, make_config, runs_dir, variant_of, variant_values,
 )
+from .folder import Run, find_runs
 from .plan import run_command
 from ..utils import one_of
 

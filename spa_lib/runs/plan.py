@@ -21,8 +21,9 @@ from ..encoders.base import CHECKPOINTS
 from ..ontology import Ontology
 from ..papermill import notebook_parameters
 from spa_lib.runs.config import (
-    SCALES, RunConfig, identity, is_finished, make_config, run_name, runs_dir, variant_values,
+    SCALES, RunConfig, identity, make_config, run_name, runs_dir, variant_values,
 )
+from .folder import is_finished
 from ..utils import one_of, project_root
 
 # %% ../../nbs/runs/plan.ipynb #grid1
