@@ -31,7 +31,6 @@ from .comparison import (
 from .trainer import Task, Trainer, finite_step, loader_errors, predict_clips
 
 __all__ = [
-<<<<<<< HEAD
     "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "LOCAL", "MARK", "METRIC_KEYS", "NAMES",
     "OPTIMIZERS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAMPLERS", "SCALES", "SCHEDULES", "SELECTION",
     "SPA_FIELDS", "STEP_FIELDS", "AtLeast", "ClipsConfig", "Experiment", "LessThan", "Local", "ModelConfig",
@@ -44,30 +43,11 @@ __all__ = [
     "experiments", "find_runs", "finished_runs", "finite_step", "first_alone", "gather", "grid",
     "group_values", "halving_factor", "identity", "init_processes", "is_finished", "join", "keep_last",
     "launch", "level_table", "load_checkpoint", "loader_errors", "local_fields", "make_config",
-    "make_optimizer", "measure", "mixup", "ontology_of", "over_seeds", "paired_runs", "paired_table",
-    "papermill_words", "parse_values", "parse_where", "pick_device", "plan_runs", "predict_clips",
-    "process_timeout", "provenance", "published_recipe", "rate_factor", "read_config", "read_plan",
-    "read_run", "released_checkpoint", "report", "run_command", "run_name", "run_values", "runs_dir",
-    "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs", "seeded", "selection_key",
-    "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total", "train_parameters",
-=======
-    "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "GROUP_KEYS", "KEYS", "LOCAL", "MARK", "NAMES",
-    "OPTIMIZERS", "PLAN_KEYS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAME_STEP", "SAMPLERS", "SCALES",
-    "SCHEDULES", "SPA_FIELDS", "TRAIN_PARAMETERS", "AtLeast", "ClipsConfig", "Experiment", "LessThan",
-    "Local", "ModelConfig", "NonNegativeFloat", "NonNegativeInt", "OneOf", "PlannedRun", "PositiveInt",
-    "Processes", "Recipe", "RecipeConfig", "Resampled", "Run", "RunConfig", "Task", "Trainer", "agree",
-    "average_gradients", "by_seed", "by_seed_mean", "candidate_table", "caption", "chance_of", "check_runs",
-    "check_together", "checked_config", "checkpoint_path", "choose", "class_turn", "comparable", "compare",
-    "config_hash", "count_clips", "describe_run", "destroy_processes", "device_name", "encoder_of",
-    "epoch_order", "epochs_done", "estimate", "evaluated", "experiments", "find_runs", "finished_runs",
-    "finite_step", "first_alone", "gather", "grid", "group_values", "halving_factor", "identity",
-    "init_processes", "is_finished", "join", "keep_last", "launch", "level_table", "load_checkpoint",
-    "loader_errors", "local_fields", "make_config", "make_optimizer", "mixup", "ontology_of", "over_seeds",
-    "paired_runs", "paired_table", "papermill_words", "parse_values", "parse_where", "pick_device",
-    "plan_runs", "predict_clips", "process_timeout", "provenance", "published_recipe", "rate_factor",
-    "read_config", "read_run", "released_checkpoint", "report", "run_command", "run_name", "run_values",
-    "runs_dir", "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs", "seeded",
-    "selection_key", "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total",
->>>>>>> main
-    "variant_of", "variant_values", "versions", "write_config", "write_results",
+    "make_optimizer", "mixup", "ontology_of", "over_seeds", "paired_runs", "paired_table", "papermill_words",
+    "parse_values", "parse_where", "pick_device", "plan_runs", "predict_clips", "process_timeout",
+    "provenance", "published_recipe", "rate_factor", "read_config", "read_plan", "read_run",
+    "released_checkpoint", "report", "run_command", "run_name", "run_values", "runs_dir", "runs_table",
+    "save_checkpoint", "schedule_factor", "seconds_from_runs", "seeded", "selection_key", "share_batch_norm",
+    "start_alike", "start_values", "steps_per_epoch", "total", "train_parameters", "variant_of",
+    "variant_values", "versions", "write_config", "write_results",
 ]
