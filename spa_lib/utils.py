@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['one_of', 'cache_dir', 'project_root', 'write_atomic', 'sha256_of', 'download', 'Assignment', 'assignments',
-           'parameters', 'seeded', 'pick_device', 'import_torchaudio_without_extension']
+           'field_comments', 'parameters', 'seeded', 'pick_device', 'import_torchaudio_without_extension']
 
 # %% ../nbs/utils.ipynb #cell-2
 import ast
 import difflib
 import errno
 import hashlib
+import inspect
 import os
 import shutil
 import sys
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     import torch
@@ -163,11 +164,25 @@ def assignments(
     found = {}
     for node in body:
         if not isinstance(node, ast.Assign|ast.AnnAssign) or node.value is None: continue
-        behind = lines[node.end_lineno - 1][node.end_col_offset:].decode()
-        comment = behind.partition("#")[2].strip()
+        last = lines[(node.end_lineno or node.lineno) - 1]
+        comment = last[node.end_col_offset:].decode().partition("#")[2].strip()
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name): found[target.id] = Assignment(ast.unparse(node.value), comment)
     return found
+
+# %% ../nbs/utils.ipynb #0b29fb80
+def field_comments(
+    kind: type, # a dataclass
+) -> dict[str, str]: # field -> the comment beside it
+    "What the fields of a dataclass mean; with the choices of a `Literal`, unless the comment names them."
+    comments, hints = {}, get_type_hints(kind)
+    for part in reversed(kind.__mro__[:-1]): # what is inherited comes first
+        comments |= {name: given.comment for name, given in assignments(inspect.getsource(part)).items()}
+    for name, hint in hints.items():
+        choices = [f'"{choice}"' for choice in get_args(hint)] if get_origin(hint) is Literal else []
+        if any(choice not in comments[name] for choice in choices):
+            comments[name] = f"{comments[name]}: {', '.join(choices)}"
+    return {f.name: comments[f.name] for f in fields(kind)}
 
 # %% ../nbs/utils.ipynb #773725a2
 def parameters(

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['SPA_FIELDS', 'KEYS', 'ontology_of', 'check_runs', 'evaluated', 'Experiment', 'experiments', 'comparable',
            'over_seeds', 'Resampled', 'by_seed_mean', 'compare', 'runs_table', 'paired_runs', 'paired_table',
-           'chance_of', 'level_table', 'caption', 'provenance', 'selection_key', 'candidate_table', 'choose', 'by_seed',
-           'main']
+           'chance_of', 'level_table', 'caption', 'provenance', 'selection_key', 'candidate_table', 'choose', 'by_seed']
 
 # %% ../../nbs/runs/comparison.ipynb #cell-2
 import json
@@ -319,19 +318,3 @@ def by_seed(
         if x.metrics["clips_hash"] != y.metrics["clips_hash"] or x.mids.tolist() != y.mids.tolist():
             raise ValueError(f"{x.folder.name} and {y.folder.name} were not scored on the same clips and classes")
     return pairs
-
-# %% ../../nbs/runs/comparison.ipynb #g-35
-def main(
-    argv: list[str]|None = None, # arguments; None = those of the command line
-):
-    "The command `spa_runs [folder]`: all finished runs, and the pairs with and without SPA."
-    import argparse
-    parser = argparse.ArgumentParser("spa_runs", description="Print the finished runs and what SPA changed.")
-    parser.add_argument("folder", nargs="?", default=str(runs_dir()), help="folder of run folders")
-    folder = parser.parse_args(argv).folder
-    runs = find_runs(folder)
-    if not runs: raise SystemExit(f"no finished run in {folder}. Make one: papermill nbs/04_train.ipynb -p encoder ast")
-    show = dict(index=False, float_format=lambda v: f"{v:.4f}")
-    print(f"Finished runs in {folder}\n\n{runs_table(runs).to_string(**show)}")
-    pairs = paired_table(runs)
-    if len(pairs): print(f"\nWith SPA minus without, paired by seed (95 % interval over seeds)\n\n{pairs.to_string(**show)}")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLAN_KEYS', 'GROUP_KEYS', 'TRAIN_PARAMETERS', 'AUDIOSET_CLIPS', 'SAME_STEP', 'PlannedRun', 'checkpoint_path',
            'group_values', 'plan_runs', 'papermill_words', 'grid', 'run_command', 'steps_per_epoch', 'epochs_done',
-           'count_clips', 'finished_runs', 'seconds_from_runs', 'estimate', 'report', 'main']
+           'count_clips', 'finished_runs', 'seconds_from_runs', 'estimate', 'report']
 
 # %% ../../nbs/runs/plan.ipynb #cell-2
 import json, shlex
@@ -18,7 +18,7 @@ from ..data import read_clips
 from ..encoders.base import CHECKPOINTS
 from ..ontology import Ontology
 from .config import LOCAL, SCALES, RunConfig, variant_values, is_finished, make_config, run_name, runs_dir
-from ..utils import one_of, project_root
+from ..utils import one_of
 
 # %% ../../nbs/runs/plan.ipynb #cell-7
 @dataclass(frozen=True)
@@ -198,21 +198,3 @@ def report(table: pd.DataFrame, jobs: int = 1) -> str:
     if len(known): lines.append(f"{known.hours.sum():.2f} hours for {len(known)} of them, {known.hours.sum()/jobs:.2f} with {jobs} at a time, as long as finished runs like them took")
     if len(known) < len(left): lines.append(f"{len(left) - len(known)} have no finished run like them to tell how long they take: finish one of each kind, and call this again")
     return "\n".join(lines)
-
-# %% ../../nbs/runs/plan.ipynb #cell-39
-def main(
-    argv: list[str]|None = None, # arguments; None = those of the command line
-):
-    "The command `spa_plan`: the runs of a plan and the hours that they take."
-    import argparse, yaml
-    parser = argparse.ArgumentParser("spa_plan", description="What a plan has left to run, and how long it takes.")
-    parser.add_argument("config", nargs="?", default=str(project_root()/"workflow"/"config.yaml"), help="file with the plans")
-    for name, what in (("scale", "which plan"), ("root", "folder of the clips"), ("checkpoints", "folder of checkpoint files")): parser.add_argument(f"--{name}", help=what)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    given = parser.parse_args(argv)
-    settings = yaml.safe_load(Path(given.config).read_text())
-    scale, root, checkpoints = ((getattr(given, k) or settings.get(k)) for k in ("scale", "root", "checkpoints"))
-    plan = settings["plans"][one_of(scale, settings["plans"], "scale")]
-    if "semanticac" in plan: print("Not counted: the runs of the second paper, nbs/semanticac; Snakemake's dry run lists them\n")
-    runs = plan_runs(plan, root, checkpoints)
-    if runs: print(report(estimate(runs), given.jobs))

@@ -18,10 +18,9 @@ from ..encoders.base import CHECKPOINTS
 from ..losses import total_loss
 from ..model import SPAModel
 from ..ontology import Ontology
-from ..runs import seeded
 from ..text import label_features, text_features
 from ..train import HOLDOUT_SEED, OfficialHead
-from ..utils import cache_dir
+from ..utils import cache_dir, seeded
 
 # %% ../../nbs/semanticac/model.ipynb #cell-4
 from .config import SemanticConfig
