@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from spa_lib.cli import TrainCommand, spa_plan, spa_runs, spa_train
-from spa_lib.runs import GROUP_KEYS, RunConfig, make_config, run_name, write_config
+from spa_lib.runs import RunConfig, make_config, run_name, write_config
 
 
 def refused(command, *words):
@@ -45,8 +45,9 @@ def test_a_damaged_run_is_named(tmp_path):
 
 # ---- spa_plan
 
-def test_plan_of_another_file_with_another_scale(tmp_path, capsys):
-    groups = f"{{comparison: {{{GROUP_KEYS[0]}: [without, concat]}}}}"
+def test_plan_of_another_file_with_another_scale(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path) # no run is finished there
+    groups = "{comparison: {variants: [without, concat]}}"
     line = f"{{parameters: {{scale: smoke}}, encoders: {{ast: {{}}, mn: {{}}}}, groups: {groups}}}"
     (tmp_path / "plans.yaml").write_text(f"scale: none\nplans:\n  none: {{groups: {{}}}}\n  one: {line}\n")
     spa_plan([str(tmp_path / "plans.yaml"), "--scale=one", "--jobs", "2"])
