@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..data import read_clips
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS
 from ..ontology import Ontology
 from ..papermill import notebook_parameters
 from spa_lib.runs.config import (
