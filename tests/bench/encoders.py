@@ -1,7 +1,7 @@
 """What an encoder costs: clips per second of its front end, of the forward pass and of a training step.
 
-    python tests/bench/encoders.py [--encoders psla panns ast passt htsat mn] [--size base] [--batch 4]
-                                   [--seconds 10] [--rounds 3]
+    python tests/bench/encoders.py [--encoders psla panns ast passt htsat mn] [--size base]
+                                   [--batch 4] [--seconds 10] [--rounds 3]
 
 Forward is eval mode without gradients, from the waveform to the official head's 527 logits; front/forward
 is the share of the front end in it. A training step is forward, BCE, backward and AdamW in train mode, the
@@ -11,12 +11,12 @@ AST's shape. The parts of one encoder are timed in turn, round by round, after a
 the median counts (front ends: five times the rounds).
 
 Operations (GFLOP a clip) are those of matrix products and convolutions, two a multiply-add, counted by
-torch on one clip with attention as two matrix products, since the counter counts nothing for the CPU's
-fused attention. FFTs and elementwise work are not counted. A training step counts the network three times
-and the front end once, because the counter's own number for the backward pass of grouped convolutions is
-too high. The share of matmul is these operations a second over the rate of a 2048^3 float32 product in the
-same run. `cpu` is processor time over clock time and threads, the lowest of the parts: well below 1
-something else ran on this machine, and the times are too long.
+torch on one clip with attention as two matrix products, since the counter takes the CPU's fused attention
+for nothing. FFTs and elementwise work are not in it. A training step counts the network three times and the
+front end once: what the counter itself gives for the backward pass of grouped convolutions is too much. The
+share of matmul is these operations a second over the rate of a 2048^3 float32 product in the same run.
+`cpu` is processor time over clock time and threads, the least of the parts: well below 1 another process
+was at work, and the times are too long.
 """
 import argparse
 import statistics
@@ -28,14 +28,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.flop_counter import FlopCounterMode
 
-from spa_lib.encoders import create_encoder, encoder_names
+from spa_lib.encoders import Augment, create_encoder, encoder_names
 from spa_lib.encoders.ast import ast_frames
-from spa_lib.encoders.augment import Augment
 from spa_lib.encoders.passt import scaled_patchout
 
-COLUMNS = (
-    "front end", "forward", "training", "front/forward",
-    "GFLOP forward", "training", "of matmul: forward", "training", "cpu",
+HEADINGS = (
+    "front end", "forward", "training", "front/forward", "GFLOP forward", "training", "of matmul: forward",
+    "training", "cpu",
 )
 
 
@@ -79,13 +78,13 @@ class Tagger:
             with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
                 call(wave)
             counts.append(counter.get_total_flops()/1e9)
-        front, forward, trained = counts
-        return {"forward": forward, "train": front + 3*(trained - front)}
+        front, forward, forward_in_training = counts
+        return {"forward": forward, "train": front + 3*(forward_in_training - front)}
 
 
 def with_patchout(model):
     """The training step of `model`, a PaSST, with the patchout of its recipe and nothing else of it."""
-    recipe = scaled_patchout(model.RECIPE, model.grid)
+    recipe = scaled_patchout(model.recipe, model.grid)
     augment = Augment(patchout_freq=recipe["patchout_freq"], patchout_time=recipe["patchout_time"])
     return Tagger("passt + patchout", model, model.front_end, model, augment, parts=("train",))
 
@@ -94,26 +93,16 @@ def their_ast(ours, seconds):
     """transformers' AST in the shape of `ours`, behind its own extractor."""
     from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, __version__
 
-    v = ours.v
-    frames = ast_frames(seconds)
-    stride = v.patch_embed.proj.stride[0]
+    blocks, stride, frames = ours.v.blocks, ours.v.patch_embed.proj.stride[0], ast_frames(seconds)
     extractor = ASTFeatureExtractor(max_length=frames)
-    config = ASTConfig(
-        hidden_size=ours.embed_dim,
-        intermediate_size=4*ours.embed_dim,
-        num_hidden_layers=len(v.blocks),
-        num_attention_heads=v.blocks[0].attn.heads,
-        frequency_stride=stride,
-        time_stride=stride,
-        max_length=frames,
-        num_labels=ours.n_classes,
-        layer_norm_eps=1e-6,
-    )
-    model = ASTForAudioClassification(config)
+    model = ASTForAudioClassification(ASTConfig(
+        hidden_size=ours.embed_dim, intermediate_size=4*ours.embed_dim, num_hidden_layers=len(blocks),
+        num_attention_heads=blocks[0].attn.heads, frequency_stride=stride, time_stride=stride,
+        max_length=frames, num_labels=ours.n_classes, layer_norm_eps=1e-6))
 
     def front_end(wave):
-        waves = list(wave.numpy())
-        return extractor(waves, sampling_rate=ours.sample_rate, return_tensors="pt")["input_values"]
+        clips = list(wave.numpy())
+        return extractor(clips, sampling_rate=ours.sample_rate, return_tensors="pt")["input_values"]
 
     return Tagger(f"transformers {__version__}", model, front_end, lambda wave: model(front_end(wave)).logits)
 
@@ -121,27 +110,26 @@ def their_ast(ours, seconds):
 def in_turn(calls, rounds):
     """Name -> (median seconds, processor time over clock time) of calls that take turns.
 
-    The first round is not counted.
-    """
-    clocks = {name: [] for name in calls}
-    processors = {name: [] for name in calls}
+    The first round is not counted."""
+    taken = {name: [] for name in calls}
     for counted in (False, *[True]*rounds):
         for name, call in calls.items():
             clock, processor = time.perf_counter(), time.process_time()
             call()
             if counted:
-                clocks[name].append(time.perf_counter() - clock)
-                processors[name].append(time.process_time() - processor)
-    median = {name: statistics.median(clocks[name]) for name in calls}
-    return {name: (median[name], sum(processors[name])/sum(clocks[name])) for name in calls}
+                taken[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    found = {}
+    for name, times in taken.items():
+        clock, processor = zip(*times)
+        found[name] = (statistics.median(clock), sum(processor)/sum(clock))
+    return found
 
 
 def matmul_rate(n=2048, rounds=20):
     """Billions of operations a second in a product of two float32 matrices, the best of `rounds`."""
     a, b = torch.randn(n, n), torch.randn(n, n)
-    taken = in_turn({i: lambda: a @ b for i in range(rounds)}, 1)
-    best = min(seconds for seconds, _ in taken.values())
-    return 2*n**3/best/1e9
+    seconds, _ = min(in_turn({i: lambda: a @ b for i in range(rounds)}, 1).values())
+    return 2*n**3/seconds/1e9
 
 
 def measure(taggers, wave, rounds):
@@ -154,17 +142,20 @@ def measure(taggers, wave, rounds):
 
 def line(t, taken, wave, rate):
     """The table's line of one tagger."""
-    seconds = {p: taken[t.label, p][0] for p in t.parts}
-    clips = {p: len(wave)/s for p, s in seconds.items()}  # a second
+    seconds = {part: taken[t.label, part][0] for part in t.parts}
     operations = t.operations(wave[:1])
-    busy = min(taken[t.label, p][1] for p in t.parts)
     network = ("forward", "train")
-    cells = [f"{clips[p]:.3f}" if p in clips else "" for p in ("front", *network)]
-    cells.append(f"{seconds['front']/seconds['forward']:.1%}" if "front" in seconds else "")
-    cells += [f"{operations[p]:.2f}" if p in clips else "" for p in network]
-    cells += [f"{operations[p]*clips[p]/rate:.0%}" if p in clips else "" for p in network]
-    cells.append(f"{busy/torch.get_num_threads():.2f}")
-    return "  ".join([f"{t.label:20}", *(f"{cell:>{len(column)}}" for cell, column in zip(cells, COLUMNS))])
+
+    def cells(text, parts):
+        return [text(part) if part in seconds else "" for part in parts]
+
+    row = cells(lambda part: f"{len(wave)/seconds[part]:.3f}", ("front", *network))
+    row.append(f"{seconds['front']/seconds['forward']:.1%}" if "front" in seconds else "")
+    row += cells(lambda part: f"{operations[part]:.2f}", network)
+    row += cells(lambda part: f"{operations[part]*len(wave)/seconds[part]/rate:.0%}", network)
+    row.append(f"{min(taken[t.label, part][1] for part in t.parts)/torch.get_num_threads():.2f}")
+    aligned = [f"{cell:>{len(heading)}}" for cell, heading in zip(row, HEADINGS)]
+    return "  ".join([f"{t.label:20}", *aligned])
 
 
 def bench(name, args, rate):
@@ -173,43 +164,38 @@ def bench(name, args, rate):
     model = model.to(memory_format=torch.channels_last)
     samples = int(args.seconds*model.sample_rate)
     wave = 0.1*torch.randn(args.batch, samples, generator=torch.Generator().manual_seed(0))
-    ours = Tagger(name, model, model.front_end, model)
-    taggers = [ours]
+    taggers = [Tagger(name, model, model.front_end, model)]
     if name == "ast":
         taggers.append(their_ast(model, args.seconds))
     if name == "passt":
         taggers.append(with_patchout(model))
     taken = measure(taggers, wave, args.rounds)
-    for t in taggers:
-        print(line(t, taken, wave, rate), flush=True)
+    for tagger in taggers:
+        print(line(tagger, taken, wave, rate), flush=True)
     if name == "ast":
-        theirs = taggers[1].label
-        factors = {part: taken[theirs, part][0]/taken[name, part][0] for part in ours.parts}
-        words = ", ".join(f"{part} {factor:.2f}" for part, factor in factors.items())
-        print(f"{'':20}  ast is faster than {theirs} by the factor: {words}")
+        ours, theirs = taggers
+        factors = {part: taken[theirs.label, part][0]/taken[name, part][0] for part in ours.parts}
+        times = ", ".join(f"{part} {factor:.2f}" for part, factor in factors.items())
+        print(f"{'':20}  ast is faster than {theirs.label} by the factor: {times}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", default=encoder_names(), choices=encoder_names())
-    parser.add_argument("--size", default="base")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    for option, default in dict(size="base", batch=4, seconds=10.0, rounds=3).items():
+        parser.add_argument(f"--{option}", type=type(default), default=default)
     args = parser.parse_args()
 
-    threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    where = f"{threads} thread(s), torch {torch.__version__}, {capability}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    where = f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, {capability}"
     rate = matmul_rate()
-    print(
-        f"clips per second, encoders of size {args.size}, batch {args.batch} of {args.seconds:g} s, float32, "
-        f"{where}; median of {args.rounds}"
-    )
-    print("  ".join([" "*20, *COLUMNS]), flush=True)
+    print(f"clips per second, encoders of size {args.size}, batch {args.batch} of {args.seconds:g} s, "
+          f"float32, {where}; median of {args.rounds}")
+    print("  ".join([" "*20, *HEADINGS]), flush=True)
     for name in args.encoders:
         bench(name, args, rate)
-    again = matmul_rate()
-    print(f"matmul, 2048^3 float32, {where}, best of 20: {rate:.1f} GFLOP/s, and {again:.1f} at the end")
+    print(f"matmul, 2048^3 float32, {where}, best of 20: {rate:.1f} GFLOP/s, and {matmul_rate():.1f} at the "
+          f"end")
 
 
 if __name__ == "__main__":
