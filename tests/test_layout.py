@@ -54,7 +54,6 @@ PENDING = { # imports that do not fit yet: (importer, imported). To become empty
     ("data.manifest", "data.clips"),
     ("data.rows", "data.clips"),
     ("data.shards", "data.dataset"),
-    ("encoders.htsat", "encoders.panns"),
     ("semanticac.config", "semanticac.labelled"),
     ("semanticac.config", "semanticac.similarity"),
     ("semanticac.model", "semanticac.config"),

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
 from ..beyond import BRANCHES, Centred
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS
 from ..runs import AtLeast, Local, Run, checked_config, config_hash, find_runs, read_run, runs_dir
 from .labelled import LABELLED
 from .losses import LOSSES

@@ -14,15 +14,13 @@ from torch import Tensor, nn
 # %% ../../nbs/semanticac/model.ipynb #cell-3
 from ..beyond import BRANCHES
 from ..data import Clips, split_by_recording
-from ..encoders import create_encoder
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS, OfficialHead, create_encoder
 from ..losses import total_loss
 from ..model import SPAModel
 from ..ontology import Ontology
-from ..runs import seeded
 from ..text import label_features, text_features
-from ..train import HOLDOUT_SEED, OfficialHead
-from ..utils import cache_dir
+from ..train import HOLDOUT_SEED
+from ..utils import cache_dir, seeded
 
 # %% ../../nbs/semanticac/model.ipynb #cell-4
 from .config import SemanticConfig
