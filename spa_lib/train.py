@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
+from .beyond import BRANCHES
 from .data import Clips, clip_list_hash, freeze_encoder, read_clips, split_by_recording
 from .encoders import OfficialHead, create_encoder
 from .losses import total_loss
@@ -114,7 +115,7 @@ def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Mod
         return OfficialHead(encoder, [full.index(m) for m in ontology.mids])
     with seeded(cfg.seed, 1):
         T_hat = label_features(ontology, cfg.method, cfg.text_model)
-        return SPAModel(encoder, T_hat, cfg.dim, cfg.text_branch)
+        return SPAModel(encoder, T_hat, cfg.dim, BRANCHES[cfg.text_branch])
 
 # %% ../nbs/04_train.ipynb #cell-17
 class SPATask(Task):
