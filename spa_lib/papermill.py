@@ -31,7 +31,7 @@ def _yaml_of(option: str, value: str) -> str|None:
     if option in ("-b", "--parameters_base64"): return base64.b64decode(value).decode()
     return None
 
-# %% ../nbs/papermill.ipynb #ee5e0a5d
+# %% ../nbs/papermill.ipynb #9eb22372
 def split_arguments(
     arguments: list[str], # what follows the word papermill
 ) -> tuple[list[str], dict[str, str]]: # the paths (notebook, output), and the parameters that are given
@@ -80,7 +80,7 @@ def default_output(
 def with_defaults(
     arguments: list[str], # what follows the word papermill
 ) -> list[str]: # the same, with an output path
-    "Complete and check a papermill command for a notebook of ours. ValueError names the nearest valid parameter."
+    "Complete and check a command for a notebook of ours. ValueError names the nearest valid parameter."
     paths, parameters = split_arguments(arguments)
     known = notebook_parameters(paths[0]) if paths else None
     if known is None: return arguments
