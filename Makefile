@@ -11,12 +11,13 @@ JOBS  ?= 2
 PAPER  = scale=$(SCALE) $(if $(ROOT),root=$(ROOT)) $(if $(CHECKPOINTS),checkpoints=$(CHECKPOINTS))
 SETS   = $(if $(ESC50),esc50=$(ESC50)) $(if $(URBANSOUND8K),urbansound8k=$(URBANSOUND8K))
 
-.PHONY: help setup train paper paper-plan test bench export
+.PHONY: help setup train paper paper-plan test lint bench browser-test export
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 	@echo "make setup   only the virtual environment, in $(VENV)"
 	@echo "make paper-plan  what make paper has left to run, and the hours that it takes"
+	@echo "make lint    lint, import order, line width and types: a minute the first time"
 	@echo "make bench   the time of OmAP, of the SPA branch in a training step, of the encoders, and of packing and reading shards"
 	@echo "make browser-test  install what it needs, then go through the listening test in a browser"
 	@echo "make export  after editing a notebook: write spa_lib from it, and clean it"
@@ -53,6 +54,10 @@ paper-plan: $(VENV)/.paper
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/mypy
 
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/omap.py

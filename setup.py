@@ -9,6 +9,12 @@ parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
+
+def requirements(*parts):
+    """The requirements that settings.ini gives for these parts."""
+    return [line for part in parts for line in cfg[f"{part}_requirements"].split()]
+
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
@@ -21,16 +27,16 @@ setup(
     license="BSD-3-Clause",
     keywords=cfg["keywords"],
     packages=find_packages(include=["spa_lib", "spa_lib.*"]),
-    package_data={"spa_lib": ["assets/*"]},
+    package_data={"spa_lib": ["assets/*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        "dev": [*cfg["dev_requirements"].split(), *cfg["listening_requirements"].split(), *cfg["devices_requirements"].split()],
-        "paper": cfg["paper_requirements"].split(),
-        "listening": cfg["listening_requirements"].split(),
-        "devices": cfg["devices_requirements"].split(),
-        "browser": cfg["browser_requirements"].split(),
-        "clip": cfg["clip_requirements"].split(),
+        "dev": requirements("dev", "listening", "devices"),
+        "paper": requirements("paper"),
+        "listening": requirements("listening"),
+        "devices": requirements("devices"),
+        "browser": requirements("browser"),
+        "clip": requirements("clip"),
     },
     entry_points={
         "console_scripts": ["spa_runs=spa_lib.runs.comparison:main", "spa_plan=spa_lib.runs.plan:main"],

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['BRANCHES', 'TextBranch', 'principal_coordinates', 'Centred', 'Whitened', 'Detached', 'info_nce', 'Contrastive',
-           'ContrastiveBatch', 'Sigmoid', 'Decorrelated', 'SPAModel']
+           'ContrastiveBatch', 'Sigmoid', 'Decorrelated', 'SPAModel', 'predict']
 
 # %% ../nbs/03a_model.ipynb #cell-2
+from collections.abc import Iterable
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -154,14 +155,24 @@ class SPAModel(nn.Module):
         self.c_a = nn.Linear(dim, len(T_hat))
         self.text = BRANCHES[one_of(text_branch, BRANCHES, "text branch")](T_hat, dim) # last: with one seed, p_a and c_a start alike whatever the text
 
+    def audio_embeddings(self,
+        wave: Tensor, # [B, samples] at the encoder's rate
+        sample_rate: int|None = None, # Hz; checked by the encoder
+    ) -> Tensor: # E_a [B, D]
+        "E_a = p_a(f_a(x)) (Eq. 1 and 2)."
+        return self.p_a(self.encoder.embed(wave, sample_rate))
+
+    def classify(self, E_a: Tensor) -> Tensor: # logits [B, C]
+        "The logits c_a(E_a) (Eq. 2)."
+        return self.c_a(E_a)
+
     def forward(self,
         wave: Tensor, # [B, samples] at the encoder's rate
         sample_rate: int|None = None, # Hz; checked by the encoder
-        join = lambda E_a: E_a, # several processes gather their E_a here
     ) -> tuple[Tensor, Tensor]: # logits [B, C] and audio embeddings E_a [B, D]
         "E_a = p_a(f_a(x)) and the logits c_a(E_a) (Eq. 2)."
-        E_a = join(self.p_a(self.encoder.embed(wave, sample_rate)))
-        return self.c_a(E_a), E_a
+        E_a = self.audio_embeddings(wave, sample_rate)
+        return self.classify(E_a), E_a
 
     def label_embeddings(self) -> Tensor: # E_t [C, D]
         "The text branch's embeddings of all classes at once (Eq. 2)."
@@ -170,3 +181,18 @@ class SPAModel(nn.Module):
     def align(self, E_a: Tensor, E_t: Tensor, y: Tensor) -> Tensor: # scalar
         "The text branch's alignment loss: L_SPA (Eq. 4) for the paper's. E_a [B, D], E_t [C, D], y [B, C]."
         return self.text.align(E_a, E_t, y, self.c_a)
+
+# %% ../nbs/03a_model.ipynb #d0ec659f
+@torch.no_grad()
+def predict(
+    model: nn.Module, # returns logits [B, C] first
+    batches: Iterable, # each with `wave` and `sample_rate`, see spa_lib.data.Batch
+    device: str|torch.device = "cpu",
+) -> np.ndarray: # scores [N, C] float32 in [0, 1], batch after batch
+    "Sigmoid scores of batches of clips, in evaluation mode."
+    model = model.to(device).eval()
+    scores = []
+    for batch in batches:
+        logits = model(batch.wave.to(device, non_blocking=True), batch.sample_rate)[0]
+        scores.append(torch.sigmoid(logits.float()).cpu())
+    return torch.cat(scores).numpy()

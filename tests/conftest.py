@@ -1,5 +1,6 @@
 """Where the optional real data lies, and the markers that the tests use."""
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,18 @@ def root():
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder of real clips, golden values and checkpoints: $SPA_LIB_SHARED, else ../shared beside the checkout."""
+    """Real clips, golden values and checkpoints: $SPA_LIB_SHARED, or ../shared beside the checkout."""
     path = Path(os.environ.get("SPA_LIB_SHARED") or ROOT.parent / "shared")
     if not path.is_dir():
         pytest.skip(f"no golden values or real clips at {path}; point SPA_LIB_SHARED at them")
     return path
+
+
+@pytest.fixture
+def checkout(root, tmp_path):
+    """A copy of the notebooks and the workflow, so that a test can write runs/ and figures/ of its own."""
+    for name in ("nbs", "workflow"):
+        shutil.copytree(root / name, tmp_path / name)
+    for name in ("settings.ini", "setup.py"):
+        shutil.copy(root / name, tmp_path / name)
+    return tmp_path

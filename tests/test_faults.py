@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from spa_lib import train as room
+from spa_lib import train as train_module
 from spa_lib.data import ClipError
-from spa_lib.runs import keep_last, load_checkpoint, make_config, read_run, run_name, save_checkpoint
-from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train
+from spa_lib.runs import Trainer, keep_last, load_checkpoint, make_config, read_run, run_name, save_checkpoint
+from spa_lib.train import train
 
 SMALL = make_config("smoke", epochs=3, n_train=16, n_eval=8, batch_size=8, clip_seconds=1.0, dim=16, bootstrap=5)
 
@@ -30,12 +30,6 @@ def same(a, b):
     assert a.log[timeless].equals(b.log[timeless])
 
 
-def training(cfg, folder):
-    encoder = make_encoder(cfg)
-    data = load_data(cfg, encoder.sample_rate)
-    return Training(cfg, make_model(cfg, encoder, data.ontology), data, folder / run_name(cfg), progress=False)
-
-
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The run to which nothing happens."""
@@ -45,18 +39,17 @@ def reference(tmp_path_factory):
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
     """A run that was stopped after the second of its three epochs: two states."""
-    monkeypatch.setattr(room, "warn_of_collapse", lambda t: None)
-    real, left = room.save_state, [2]
+    real, left = Trainer.save, [2]
 
     def stopping(t):
         real(t)
         left[0] -= 1
         if not left[0]:
             raise KeyboardInterrupt
-    monkeypatch.setattr(room, "save_state", stopping)
+    monkeypatch.setattr(Trainer, "save", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(SMALL, tmp_path, progress=False)
-    monkeypatch.setattr(room, "save_state", real)
+    monkeypatch.setattr(Trainer, "save", real)
     return tmp_path / run_name(SMALL)
 
 
@@ -64,15 +57,16 @@ SERVER = """
 import json, os, sys, threading, traceback
 from tqdm import tqdm
 tqdm.set_lock(threading.RLock()); tqdm.monitor_interval = 0 # tqdm's own lock is shared with children: one that is killed with it in hand would hold up all that follow
-from spa_lib.runs import RunConfig, load_checkpoint, measure, predict, save_checkpoint
-from spa_lib.train import Training, load_data, make_encoder, make_model, train
+from spa_lib.runs import RunConfig, Trainer, load_checkpoint, measure, predict_clips, save_checkpoint
+from spa_lib.train import load_data, make_encoder, make_model, make_trainer, train
 cfg = RunConfig(**json.loads(sys.argv[1]))
-Training.save_seconds = -1 # a state after every step
+Trainer.save_seconds = -1 # a state after every step
 encoder = make_encoder(cfg)
 data = load_data(cfg, encoder.sample_rate)
-t = Training(cfg, make_model(cfg, encoder, data.ontology), data, "nowhere", progress=False) # whatever is imported on the way
-save_checkpoint(sys.argv[2], dict(t.model.state_dict())); load_checkpoint(sys.argv[2])
-measure(data.evaluate.targets, predict(t.model, data.evaluate), data.ontology, data.evaluate.table.recording, 5)
+model = make_model(cfg, encoder, data.ontology)
+make_trainer(cfg, model, data, "nowhere", progress=False) # whatever is imported on the way
+save_checkpoint(sys.argv[2], dict(model.state_dict())); load_checkpoint(sys.argv[2])
+measure(data.evaluate.targets, predict_clips(model, data.evaluate), data.ontology, data.evaluate.table.recording, 5)
 for folder in iter(sys.stdin.readline, ""):
     child = os.fork()
     if not child:
@@ -294,14 +288,14 @@ def test_full_disk_of_its_own(begun, reference, small_disk):
 LOSING_A_LOADER = """
 import json, os, signal, sys
 import torch
-import spa_lib.train as room
-from spa_lib.runs import RunConfig
-real = room.training_step
-def killing(t, batch, step, *rest):
-    if (t.epoch, step) == (1, 1): os.kill(torch.multiprocessing.active_children()[0].pid, signal.SIGKILL)
-    return real(t, batch, step, *rest)
-room.training_step = killing
-room.train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)
+from spa_lib.runs import RunConfig, Trainer
+from spa_lib.train import train
+real = Trainer.training_step
+def killing(trainer, batch, step, *rest):
+    if (trainer.epoch, step) == (1, 1): os.kill(torch.multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    return real(trainer, batch, step, *rest)
+Trainer.training_step = killing
+train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)
 """
 
 
@@ -348,9 +342,9 @@ def test_clip_of_nan(with_nan, cache, tmp_path):
 def test_loss_that_is_not_finite(begun, monkeypatch):
     """No state is written with it, and both that are there stay."""
     files = {p: p.read_bytes() for p in (begun / "checkpoint").iterdir()}
-    monkeypatch.setattr(Training, "save_seconds", -1.0)
-    real = room.total_loss
-    monkeypatch.setattr(room, "total_loss", lambda *args, **kw: (real(*args, **kw)[0] * torch.nan, {}))
+    monkeypatch.setattr(Trainer, "save_seconds", -1.0)
+    real = train_module.total_loss
+    monkeypatch.setattr(train_module, "total_loss", lambda *args, **kw: (real(*args, **kw)[0] * torch.nan, {}))
     with pytest.raises(FloatingPointError, match="the loss is nan, the norm of its gradient nan, in epoch 2, step 0; the clips: synth"):
         train(SMALL, begun.parent, progress=False)
     assert files == {p: p.read_bytes() for p in (begun / "checkpoint").iterdir()}
@@ -372,8 +366,8 @@ class Overflow(torch.autograd.Function):
 def test_gradient_that_is_not_finite(tmp_path, monkeypatch, clip_gradient):
     """The loss of the last step is finite, so only the next one would tell, and there is none."""
     cfg = replace(SMALL, clip_gradient=clip_gradient, text_branch="centred")
-    monkeypatch.setattr(Training, "save_seconds", -1.0)
-    real, states = room.total_loss, []
+    monkeypatch.setattr(Trainer, "save_seconds", -1.0)
+    real, states = train_module.total_loss, []
     last = cfg.epochs * -(-cfg.n_train // cfg.batch_size)
 
     def overflowing(*args, **kw):
@@ -381,12 +375,12 @@ def test_gradient_that_is_not_finite(tmp_path, monkeypatch, clip_gradient):
         states.append(None)
         return (Overflow.apply(loss) if len(states) == last else loss), parts
 
-    monkeypatch.setattr(room, "total_loss", overflowing)
+    monkeypatch.setattr(train_module, "total_loss", overflowing)
     with pytest.raises(FloatingPointError, match=r"the loss is [\d.]+, the norm of its gradient (inf|nan), in epoch 2, step 1; the clips: synth"):
         train(cfg, tmp_path, progress=False)
     state = load_checkpoint(tmp_path / run_name(cfg))
     assert (state["epoch"], state["step"]) == (2, 1) and all(v.isfinite().all() for v in state["model"].values() if v.is_floating_point())
-    monkeypatch.setattr(room, "total_loss", real)
+    monkeypatch.setattr(train_module, "total_loss", real)
     same(train(cfg, tmp_path / "spared", progress=False), train(cfg, tmp_path, progress=False))
 
 

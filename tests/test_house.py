@@ -1,5 +1,9 @@
-"""The rules of the house: notebooks and package in step, names that are explained. Which module may import which: test_layout.py."""
+"""The rules of the house: notebooks and package in step, names that are explained, files at the top level.
+
+Which module may import which: test_layout.py. Lint, import order and line width: ruff.toml. Types: mypy.ini.
+"""
 import ast
+import functools
 import importlib
 import inspect
 import json
@@ -14,6 +18,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = sorted(p for p in (ROOT / "spa_lib").rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
+TOP_LEVEL = {
+    "nbs", "spa_lib", "tests", "figures", "workflow",
+    "README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE",
+    "settings.ini", "setup.py", "MANIFEST.in", "ruff.toml", "mypy.ini", "Makefile",
+}
+HEAVY = {
+    "librosa", "umap", "soundfile", "webdataset", "snakemake", "ipywidgets", "matplotlib", "fastcore",
+    "nbdev",
+}
+NO_RETURN_TYPE = {  # public functions that do not say yet what they return; to become empty
+    "AudioGauges.add", "AudioGauges.reset", "Clips.set_epoch", "Embedded.set_epoch",
+    "FrontEnd.constant", "Learning.resume", "Learning.save", "SemanticAC.train", "WebFile.close",
+    "WebFile.close_reply", "WebFile.readable", "WebFile.readinto", "WholeClips.take", "agree",
+    "answer", "average_gradients", "checked_config", "d_prime", "draw_accuracy", "first_alone",
+    "init_cnn", "init_mn", "init_vit", "keep_last", "launch", "learn_epoch", "leave",
+    "listening_test", "main", "pack_clips", "read_config", "recount", "resume_state", "save_state",
+    "seeded", "set_precision", "share_batch_norm", "start_alike", "tokenizer", "train_epoch",
+    "true_float32", "warn_of_collapse", "write_results", "write_scores",
+}
 
 
 def name_of(path):
@@ -28,6 +51,10 @@ def dotted(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
+def python(script):
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_package_is_what_the_notebooks_export(tmp_path):
     for item in ("nbs", "settings.ini", "setup.py", "README.md"):
         copy = shutil.copytree if (ROOT / item).is_dir() else shutil.copy
@@ -36,14 +63,22 @@ def test_package_is_what_the_notebooks_export(tmp_path):
         target = tmp_path / init.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(init, target)
-    script = "from nbdev.doclinks import nbdev_export; from nbdev.clean import nbdev_clean; nbdev_export(); nbdev_clean()"
+    script = """
+from nbdev.clean import nbdev_clean
+from nbdev.doclinks import nbdev_export
+nbdev_export()
+nbdev_clean()
+"""
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    for folder in ("spa_lib", "nbs"):
-        files = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".ipynb") and ".ipynb_checkpoints" not in str(p)}
-        again = {p.relative_to(tmp_path) for p in (tmp_path / folder).rglob("*") if p.suffix in (".py", ".ipynb")}
-        assert files == again
-        changed = [str(f) for f in sorted(files) if (ROOT / f).read_bytes() != (tmp_path / f).read_bytes()]
-        assert not changed, f"run `make export` and commit: {changed}"
+
+    def files_of(root):
+        found = (p for folder in ("spa_lib", "nbs") for p in (root / folder).rglob("*"))
+        kept = (p for p in found if p.suffix in (".py", ".ipynb") and ".ipynb_checkpoints" not in p.parts)
+        return sorted(p.relative_to(root) for p in kept)
+
+    assert files_of(ROOT) == files_of(tmp_path)
+    changed = [str(f) for f in files_of(ROOT) if (ROOT / f).read_bytes() != (tmp_path / f).read_bytes()]
+    assert not changed, f"run `make export` and commit: {changed}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
@@ -69,49 +104,96 @@ def test_public_names_are_explained(path):
     for name in module.__all__:
         item = getattr(module, name)
         if inspect.isfunction(item) or inspect.isclass(item):
-            assert (item.__doc__ or "").strip() and not item.__doc__.startswith(f"{name}("), f"{dotted(path)}.{name} has no docstring"
+            doc = (item.__doc__ or "").strip()
+            assert doc and not doc.startswith(f"{name}("), f"{dotted(path)}.{name} has no docstring"
+
+
+def own_functions(module):
+    """Name -> function, for the public functions of a module and the public methods of its public classes."""
+    found = {}
+    for name in module.__all__:
+        item = inspect.unwrap(getattr(module, name))
+        if inspect.isclass(item):
+            for key, member in vars(item).items():
+                if isinstance(member, property):
+                    member = member.fget
+                elif isinstance(member, functools.cached_property):
+                    member = member.func
+                elif isinstance(member, (classmethod, staticmethod)):
+                    member = member.__func__
+                if not key.startswith("_") and inspect.isfunction(member):
+                    found[f"{name}.{key}"] = member
+        elif inspect.isfunction(item):
+            found[name] = item
+    return {name: f for name, f in found.items() if f.__module__ == module.__name__}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_public_functions_say_what_they_return(path):
+    functions = own_functions(importlib.import_module(dotted(path)))
+    silent = {name for name, f in functions.items() if "return" not in inspect.get_annotations(f)}
+    assert silent <= NO_RETURN_TYPE
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_bare_except(path):
     for node in ast.walk(ast.parse(path.read_text())):
-        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except, line {node.lineno}"
+        bare = isinstance(node, ast.ExceptHandler) and node.type is None
+        assert not bare, f"bare except, line {node.lineno}"
 
 
 def test_import_is_light():
     """Importing every module loads no optional package, opens no connection and asks for no device."""
-    script = f"""
+    python(f"""
 import socket, sys
 def refuse(*a, **k): raise AssertionError("a connection at import")
 socket.socket.connect = refuse
 import torch
 torch.cuda.init = refuse
 for name in {[dotted(p) for p in MODULES]}: __import__(name)
-heavy = {{"librosa", "umap", "soundfile", "webdataset", "snakemake", "ipywidgets", "matplotlib", "fastcore", "nbdev"}} & set(sys.modules)
+heavy = {HEAVY} & set(sys.modules)
 assert not heavy, heavy
 assert not torch.cuda.is_initialized()
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
+""")
 
 
 def test_torchaudio_imports_whether_or_not_its_extension_loads():
-    script = "import spa_lib, torchaudio, torch; assert torchaudio.functional.resample(torch.ones(1, 441), 441, 320).shape == (1, 320); import transformers; transformers.ASTModel"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    python("""
+import spa_lib, torchaudio, torch
+assert torchaudio.functional.resample(torch.ones(1, 441), 441, 320).shape == (1, 320)
+import transformers
+transformers.ASTModel
+""")
 
 
-def test_top_level_is_the_given_one():
+def tracked_files():
+    """What git holds; the test is skipped where this is no git checkout."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
-    assert {t for t in top if not t.startswith(".")} <= {"nbs", "spa_lib", "settings.ini", "setup.py", "README.md", "figures", "tests", "Makefile", "LICENSE", "workflow"}
+    return listed.stdout.splitlines()
+
+
+def test_top_level_is_the_given_one():
+    top = {line.split("/")[0] for line in tracked_files()}
+    assert {t for t in top if not t.startswith(".")} <= TOP_LEVEL
+
+
+@pytest.mark.parametrize("name", ["Snakefile", "semanticac.smk"])
+def test_workflow_keeps_the_line_width(name):
+    """Ruff does not read Snakemake's language."""
+    lines = (ROOT / "workflow" / name).read_text().splitlines()
+    wide = [number for number, line in enumerate(lines, 1) if len(line) > 110]
+    assert not wide, f"lines over 110 columns: {wide}"
 
 
 def test_readme_and_index_give_the_same_commands():
     def commands(text):
-        return [line for block in re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.S) for line in block.strip().splitlines()]
+        blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.S)
+        return [line for block in blocks for line in block.strip().splitlines()]
 
-    index = "\n".join("".join(c["source"]) for c in json.loads((ROOT / "nbs" / "index.ipynb").read_text())["cells"] if c["cell_type"] == "markdown")
+    cells = json.loads((ROOT / "nbs" / "index.ipynb").read_text())["cells"]
+    index = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     readme = (ROOT / "README.md").read_text()
     assert commands(readme) and set(commands(index)) <= set(commands(readme))
     assert commands(index)[:4] == commands(readme)[:4]

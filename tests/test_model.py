@@ -9,7 +9,6 @@ from spa_lib.losses import spa_loss
 from spa_lib.metrics import AudioGauges, effective_rank, mean_cosine, ontology_order, text_gauges, uniformity
 from spa_lib.model import BRANCHES, SPAModel, info_nce, principal_coordinates
 from spa_lib.ontology import Ontology
-from spa_lib.runs import CHOICES
 from spa_lib.text import label_features
 
 
@@ -33,10 +32,6 @@ def made(branch, dim=64, seed=0):
 def batch(seed=0, n=12):
     rng = torch.Generator().manual_seed(seed)
     return torch.randn(n, 16, generator=rng), (torch.rand(n, 40, generator=rng) < 0.1).float()
-
-
-def test_the_names_are_those_of_the_configuration():
-    assert tuple(BRANCHES) == CHOICES["text_branch"]
 
 
 @pytest.mark.parametrize("name", BRANCHES)

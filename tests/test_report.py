@@ -2,7 +2,8 @@
 import json
 import re
 import shlex
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from spa_lib.ontology import METHODS, Ontology
 from spa_lib.papermill import notebook_parameters
 from spa_lib.results import paper_table, write_artefact
 from spa_lib.runs import (
-    LOCAL, TRAIN_PARAMETERS, Resampled, RunConfig, arm_of, caption, comparable, compare, config_hash, evaluated, experiments,
+    LOCAL, TRAIN_PARAMETERS, Resampled, RunConfig, variant_of, caption, comparable, compare, config_hash, evaluated, experiments,
     level_table, make_config, over_seeds, paired_runs, paired_table, parse_where, provenance, run_command, run_name,
     write_config, write_results,
 )
@@ -25,7 +26,7 @@ CLASSES = Ontology.audioset().subset(["Speech", "Laughter", "Giggle", "Dog", "Ba
 def make_run(folder, seed=0, alpha=0.0, n=64, scale="demo", **values):
     """A finished run with made-up scores over eight of AudioSet's classes; two clips a recording."""
     cfg = make_config(scale, seed=seed, alpha=alpha, **values)
-    rng = np.random.default_rng((seed, *arm_of(cfg).encode(), *cfg.encoder.encode(), round(1000 * alpha)))
+    rng = np.random.default_rng((seed, *variant_of(cfg).encode(), *cfg.encoder.encode(), round(1000 * alpha)))
     y = np.eye(8)[np.arange(n) % 8]
     scores = y + 0.7 * rng.normal(size=y.shape) - alpha * (y @ CLASSES.distances) / 5
     o = omap(y, scores, CLASSES.distances, levels=CLASSES.levels)
@@ -71,7 +72,8 @@ def test_paper_tables_are_the_printed_ones(shared):
 def test_where_gives_back_the_value_of_every_field(data):
     texts = st.text("abc-_.^$\\'\" =|", max_size=8).filter(lambda s: s != "None")
     values = {str: texts, int: st.integers(0, 9999), float: st.floats(0, 1e6), bool: st.booleans()}
-    kinds = {f.name: [k for k in values if k in (getattr(f.type, "__args__", None) or (f.type,))][0] for f in fields(RunConfig)}
+    types = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(RunConfig).items()}
+    kinds = {name: next((k for k in values if k in found), str) for name, found in types.items()} # str: a Literal
     names = data.draw(st.lists(st.sampled_from(sorted(kinds)), unique=True, max_size=4))
     where = {n: data.draw(values[kinds[n]]) for n in names}
     assert parse_where(" ".join(shlex.quote(f"{k}={v}") for k, v in where.items())) == where
@@ -125,7 +127,7 @@ def test_sides_do_not_mix(folder):
 
 def test_what_spa_cannot_touch_is_not_asked(folder):
     make_run(folder, 0, head="official")
-    arms = [arm_of(r.config) for r in evaluated(folder, "synth", method="desc", alpha=0.1, encoder="ast", epochs=16)]
+    arms = [variant_of(r.config) for r in evaluated(folder, "synth", method="desc", alpha=0.1, encoder="ast", epochs=16)]
     assert sorted(set(arms)) == ["desc", "untouched", "without"] and arms.count("without") == 3
 
 
@@ -168,7 +170,7 @@ def test_pairs_are_those_of_the_rooms_below(folder):
     make_run(folder, 0, 0.1, epochs=4), make_run(folder, 9, 0.1), make_run(folder, 0, epochs=5), make_run(folder, 1, 0.2)
     runs = evaluated(folder, "synth")
     below = {frozenset((a.folder.name, b.folder.name) for a, b in pairs) for pairs in paired_runs(runs)}
-    here = {frozenset((a.folder.name, b.folder.name) for a, b in e.pairs(arm)) for e in experiments(runs) for arm in e.arms if arm != "without"}
+    here = {frozenset((a.folder.name, b.folder.name) for a, b in e.pairs(arm)) for e in experiments(runs) for arm in e.variants if arm != "without"}
     assert here - {frozenset()} == below
     table = paired_table(runs).set_index(["encoder", "method", "alpha", "metric"])
     for e in experiments(runs):
@@ -183,7 +185,7 @@ def test_experiments_are_told_apart_by_what_differs(folder):
     made = {e.name: e for e in experiments(evaluated(folder, "synth"))}
     assert list(made) == ["ast tiny, alpha=0.1, epochs=16", "ast tiny, alpha=0.1, epochs=4", "ast tiny, alpha=0.2, epochs=16", "passt tiny", "mn tiny"]
     first = made["ast tiny, alpha=0.1, epochs=16"]
-    assert set(first.arms) == {"without", "direct", "desc", "concat", "concat-centred"} and set(made["ast tiny, alpha=0.2, epochs=16"].arms) == {"without", "concat"}
+    assert set(first.variants) == {"without", "direct", "desc", "concat", "concat-centred"} and set(made["ast tiny, alpha=0.2, epochs=16"].variants) == {"without", "concat"}
     assert first.missing() == {"prompt": run_command(make_config("demo", alpha=0.1, method="prompt"), [0, 1, 2])}
     assert first.missing(["concat-centred"]) == {"concat-centred": run_command(make_config("demo", alpha=0.1, text_branch="centred"), [1, 2])}
     assert set(made["mn tiny"].missing()) == set(METHODS) and set(made["ast tiny, alpha=0.1, epochs=4"].missing(["without", "concat"])) == {"without"}
@@ -195,7 +197,7 @@ def test_random_texts_and_the_untouched_checkpoint_stand_beside_every_text_model
     make_run(folder, 0, 0.1, text_model="random"), make_run(folder, 0, 0.1, text_model="bert-base-uncased"), make_run(folder, 0, head="official")
     made = {e.name: e for e in experiments(evaluated(folder, "synth", encoder="ast"))}
     assert list(made) == ["ast tiny, text_model=bert-base-uncased", "ast tiny, text_model=minilm"]
-    assert all("random" in e.arms and "without" in e.arms and arm_of(e.untouched.config) == "untouched" for e in made.values())
+    assert all("random" in e.variants and "without" in e.variants and variant_of(e.untouched.config) == "untouched" for e in made.values())
 
 
 def test_intervals_over_recordings_are_those_of_the_paired_bootstrap(folder):

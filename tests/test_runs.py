@@ -1,13 +1,12 @@
-"""The configuration of a run, and what is refused of a run folder."""
+"""What is refused of a run folder, and how runs are paired. The configuration: runs/test_config.py."""
 import json
-from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from spa_lib.metrics import omap
-from spa_lib.runs import LOCAL, RunConfig, config_hash, find_runs, make_config, paired_table, read_run, run_name, runs_table, write_config, write_results
+from spa_lib.runs import config_hash, find_runs, make_config, paired_table, read_run, run_name, runs_table, write_config, write_results
 
 
 def make_run(folder, seed=0, alpha=0.0, n=20, classes=5, **changes):
@@ -28,36 +27,6 @@ def test_round_trip(tmp_path):
     run = read_run(make_run(tmp_path, seed=3, alpha=0.2))
     assert run.config == make_config("demo", seed=3, alpha=0.2)
     assert run.scores.dtype == np.float32 and run.targets.shape == run.scores.shape == (20, 5) and len(run.recordings) == 20
-
-
-@pytest.mark.parametrize("field", [f for f in asdict(RunConfig()) if f not in LOCAL])
-def test_every_field_but_the_local_ones_makes_another_experiment(field):
-    value = getattr(RunConfig(), field)
-    other = {str: f"{value}x", int: 7, float: 0.123, bool: not value, type(None): "x"}[type(value)]
-    assert config_hash(replace(RunConfig(), **{field: other})) != config_hash(RunConfig())
-
-
-@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "cuda", 4, False, True))))
-def test_where_it_ran_is_not_what_was_run(field, value):
-    assert run_name(replace(RunConfig(), **{field: value})) == run_name(RunConfig())
-
-
-def test_checkpoint_counts_by_its_name():
-    a, b = (replace(RunConfig(), checkpoint=f"{folder}/mn04.pt") for folder in ("one", "two"))
-    assert config_hash(a) == config_hash(b) != config_hash(replace(a, checkpoint="mn05.pt"))
-
-
-def test_names_of_runs_are_kept():
-    """Folders of earlier runs go on being found."""
-    assert run_name(make_config("smoke", alpha=0.0)) == "ast-tiny-synth-without-seed0-5dd2870a3a"
-    assert run_name(make_config("smoke", checkpoint="mn04_as", alpha=0.0)) == "ast-tiny-synth-without-seed0-976d8574c3"
-
-
-def test_only_synth_has_to_be_told_how_many():
-    assert make_config("demo").n_train == 640 and make_config("demo", source="csv").n_train == 0
-    assert make_config("smoke", source="csv").n_train == 64 and make_config("demo", source="csv", n_train=5).n_train == 5
-    with pytest.raises(ValueError, match="n_train and n_eval"):
-        make_config("demo", n_train=0)
 
 
 def test_damage_is_refused_by_name(tmp_path):

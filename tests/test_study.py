@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from spa_lib.data import embed_clips
-from spa_lib.runs import arm_of, by_seed, choose, config_hash, grid, judged, make_config, read_run, run_name, write_config, write_results
+from spa_lib.runs import (
+    by_seed, candidate_table, choose, config_hash, grid, make_config, read_run, run_name, variant_of, write_config,
+    write_results,
+)
 from spa_lib.train import load_data, make_encoder, train
 
 BASE = make_config("real", encoder="mn", size="base", root="CLIPS", freeze=True, holdout=0.25, bootstrap=0)
@@ -27,7 +30,7 @@ def test_best_mean_of_both_wins_in_each_arm_and_fold(tmp_path):
     chosen = choose(runs)
     assert {(k[2], k[3]): c.alpha for k, c in chosen.items()} == {(1, "without"): 0.0, (2, "without"): 0.0, (1, "concat"): 0.1, (2, "concat"): 0.3}
     assert all(c.holdout == 0 and c.seed == 0 for c in chosen.values())
-    assert judged(runs).groupby(["fold", "arm"]).score.is_monotonic_decreasing.all()
+    assert candidate_table(runs).groupby(["fold", "arm"]).score.is_monotonic_decreasing.all()
 
 
 def test_of_equally_good_ones_the_smallest_wins_in_whatever_order(tmp_path):
@@ -49,7 +52,7 @@ def test_pairs_share_seed_fold_and_clips(tmp_path):
     final = replace(BASE, holdout=0.0)
     a = [pretend(tmp_path, c, 0.5, 0.5) for c in grid(replace(final, alpha=0.0, epochs=3), eval_fold=[1, 2], seed=[0, 1])]
     b = [pretend(tmp_path, c, 0.5, 0.5) for c in grid(final, eval_fold=[1, 2], seed=[1, 2])]
-    assert [(x.config.eval_fold, x.config.seed, arm_of(y.config)) for x, y in by_seed(a, b)] == [(1, 1, "concat"), (2, 1, "concat")]
+    assert [(x.config.eval_fold, x.config.seed, variant_of(y.config)) for x, y in by_seed(a, b)] == [(1, 1, "concat"), (2, 1, "concat")]
     other = pretend(tmp_path, replace(final, seed=1, eval_fold=1, alpha=0.2), 0.5, 0.5, clips_hash="1")
     with pytest.raises(ValueError, match="not scored on the same clips"):
         by_seed(a, [other])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from spa_lib import train as room
-from spa_lib.runs import OPTIMIZERS, RECIPES, RunConfig, find_runs, make_config, paired_table, read_run, run_name, run_values
-from spa_lib.train import Training, fit, load_data, make_encoder, make_model, train, train_all
+from spa_lib import train as train_module
+from spa_lib.runs import OPTIMIZERS, RECIPES, RunConfig, Trainer, find_runs, make_config, paired_table, read_run, run_name, run_values
+from spa_lib.train import load_data, make_encoder, make_model, make_trainer, train, train_all
 
 SMALL = make_config("smoke", epochs=3, n_train=48, n_eval=32, bootstrap=20)
 
@@ -62,18 +62,18 @@ def test_the_paper_s_branch_says_once_that_it_has_collapsed(tmp_path, values, ti
     assert len(about) == times
     if times:
         end = run.metrics["gauges"]["end"]["text_cosine"]
-        assert end > room.COLLAPSED and f"is {end:.2f}" in str(about[0].message) and "text_branch='centred'" in str(about[0].message)
+        assert end > train_module.COLLAPSED and f"is {end:.2f}" in str(about[0].message) and "text_branch='centred'" in str(about[0].message)
 
 
 def test_finished_run_is_read_not_repeated(reference, monkeypatch):
-    monkeypatch.setattr(room, "load_data", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(train_module, "load_data", lambda *a: pytest.fail("trained again"))
     same(reference, train(SMALL, reference.folder.parent))
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 7])
 def test_stopped_inside_an_epoch_ends_with_the_same_numbers(reference, tmp_path, monkeypatch, stop_at):
     """State is saved after every step here, and the process stops between two steps."""
-    steps, real = [], room.training_step
+    steps, real = [], Trainer.training_step
 
     def stopping(*args):
         if len(steps) == stop_at:
@@ -81,11 +81,11 @@ def test_stopped_inside_an_epoch_ends_with_the_same_numbers(reference, tmp_path,
         steps.append(1)
         return real(*args)
 
-    monkeypatch.setattr(Training, "save_seconds", -1.0)
-    monkeypatch.setattr(room, "training_step", stopping)
+    monkeypatch.setattr(Trainer, "save_seconds", -1.0)
+    monkeypatch.setattr(Trainer, "training_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(SMALL, tmp_path, progress=False)
-    monkeypatch.setattr(room, "training_step", real)
+    monkeypatch.setattr(Trainer, "training_step", real)
     same(reference, train(SMALL, tmp_path, progress=False))
 
 
@@ -131,7 +131,7 @@ def test_loss_that_is_not_finite_names_the_clips(tmp_path):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.c_a.bias.data[0] = torch.nan
     with pytest.raises(FloatingPointError, match=data.train.clip_ids[0].split("-")[0]):
-        fit(Training(cfg, model, data, tmp_path, progress=False))
+        make_trainer(cfg, model, data, tmp_path, progress=False).fit()
     assert not (tmp_path / "checkpoint" / "last.pt").exists()
     assert torch.equal(model.p_a.weight, before["p_a.weight"])
 
@@ -179,7 +179,7 @@ PUBLISHED = {"weighted-with": dict(optimizer="adam", schedule="halving", warmup_
 
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_stopped_run_of_a_published_recipe_ends_with_the_same_numbers(kind, tmp_path, monkeypatch):
-    cfg, steps, real = replace(SMALL, epochs=2, learning_rate=1e-2, **PUBLISHED[kind]), [], room.training_step
+    cfg, steps, real = replace(SMALL, epochs=2, learning_rate=1e-2, **PUBLISHED[kind]), [], Trainer.training_step
 
     def stopping(*args):
         if len(steps) == 4:
@@ -188,11 +188,11 @@ def test_stopped_run_of_a_published_recipe_ends_with_the_same_numbers(kind, tmp_
         return real(*args)
 
     reference = train(cfg, tmp_path / "never-stopped", progress=False)
-    monkeypatch.setattr(Training, "save_seconds", -1.0)
-    monkeypatch.setattr(room, "training_step", stopping)
+    monkeypatch.setattr(Trainer, "save_seconds", -1.0)
+    monkeypatch.setattr(Trainer, "training_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(cfg, tmp_path, progress=False)
-    monkeypatch.setattr(room, "training_step", real)
+    monkeypatch.setattr(Trainer, "training_step", real)
     same(reference, train(cfg, tmp_path, progress=False))
 
 
@@ -202,16 +202,17 @@ def test_one_step_of_each_optimizer(optimizer, tmp_path):
     cfg = replace(SMALL, epochs=1, n_train=16, optimizer=optimizer, beta1=0.8, beta2=0.99, weight_decay=0.1, schedule="constant", clip_gradient=0.0, mixup_rate=0.0)
     encoder = make_encoder(cfg)
     data = load_data(cfg, encoder.sample_rate)
-    t = Training(cfg, make_model(cfg, encoder, data.ontology), data, tmp_path, progress=False)
-    t.model.c_a.bias.data.fill_(0.5)
-    bias = torch.nn.Parameter(t.model.c_a.bias.detach().clone())
-    fit(t)
+    model = make_model(cfg, encoder, data.ontology)
+    trainer = make_trainer(cfg, model, data, tmp_path, progress=False)
+    model.c_a.bias.data.fill_(0.5)
+    bias = torch.nn.Parameter(model.c_a.bias.detach().clone())
+    trainer.fit()
     kind = dict(adamw=torch.optim.AdamW, adam=torch.optim.Adam).get(optimizer, lambda *a, **k: torch.optim.Adam(*a, amsgrad=True, **k))
     own = kind([bias], lr=cfg.head_learning_rate, betas=(0.8, 0.99), weight_decay=0.1)
-    bias.grad = t.model.c_a.bias.grad.clone()
+    bias.grad = model.c_a.bias.grad.clone()
     own.step()
-    assert torch.equal(bias, t.model.c_a.bias) and not torch.equal(bias, torch.full_like(bias, 0.5))
-    assert ("max_exp_avg_sq" in t.optimizer.state[t.model.c_a.bias]) == (optimizer == "adam-amsgrad")
+    assert torch.equal(bias, model.c_a.bias) and not torch.equal(bias, torch.full_like(bias, 0.5))
+    assert ("max_exp_avg_sq" in trainer.optimizer.state[model.c_a.bias]) == (optimizer == "adam-amsgrad")
 
 
 @pytest.mark.parametrize("encoder", RECIPES)

@@ -1,7 +1,8 @@
 """python alone.py LOCK COMMAND...: become COMMAND as soon as no other process holds LOCK.
 
-A workflow that was killed can leave its training behind, still running; begun again, it waits for that training here
-instead of training the same run beside it. The lock goes when its holder does, however it ends.
+A workflow that was killed can leave its training behind, still running. When the workflow is started
+again, it waits here for that training, instead of training the same run a second time. The lock ends
+with the process that holds it, however that process ends.
 """
 import fcntl
 import os

@@ -1,14 +1,25 @@
-"""The second paper's part of a plan: its runs in runs/semanticac/, its tables and figures. Included by the Snakefile."""
-from spa_lib.semanticac.config import NOTEBOOKS, semantic_runs
-from spa_lib.semanticac.labelled import labelled_clips
+"""The second paper's part of a plan: its runs in runs/semanticac/, its tables and figures.
+
+Included by the Snakefile.
+"""
+from spa_lib.data import labelled_clips
+from spa_lib.semanticac.studies import NOTEBOOKS, semantic_runs
 
 # Notebook in nbs/semanticac -> the scales of the runs that it draws.
 SEMANTIC = PLAN.get("semanticac", {})
-SEMANTIC = dict.fromkeys(NOTEBOOKS, SEMANTIC) if isinstance(SEMANTIC, str) else SEMANTIC
-SEMANTIC_RUNS = semantic_runs(SEMANTIC, {name: config.get(name) for name in ("esc50", "urbansound8k")}, config.get("checkpoints"))
+if isinstance(SEMANTIC, str):
+    SEMANTIC = dict.fromkeys(NOTEBOOKS, SEMANTIC)
+SEMANTIC_ROOTS = {name: config.get(name) for name in ("esc50", "urbansound8k")}
+SEMANTIC_RUNS = semantic_runs(SEMANTIC, SEMANTIC_ROOTS, config.get("checkpoints"))
 
 
-# Once, before the first training that hears them: made, downloaded where the scale says so, or refused by name.
+def semantic_names(notebook):
+    "Names of the runs that a notebook draws."
+    return [name for name, planned in SEMANTIC_RUNS.items() if notebook in planned.groups]
+
+
+# Once, before the first training on these clips: they are made, or downloaded where the scale says so, or
+# refused with an error that names what is missing.
 rule semanticac_clips:
     output:
         touch(KEPT + "/semanticac/{source}.clips"),
@@ -27,7 +38,11 @@ rule semanticac_train:
     log:
         notebook=KEPT + "/semanticac/train/{run}.ipynb",
     params:
-        command=lambda w: papermill("nbs/semanticac/train.ipynb", f"{KEPT}/semanticac/train/{w.run}.ipynb", SEMANTIC_RUNS[w.run].parameters),
+        command=lambda w: papermill(
+            "nbs/semanticac/train.ipynb",
+            f"{KEPT}/semanticac/train/{w.run}.ipynb",
+            SEMANTIC_RUNS[w.run].parameters,
+        ),
     wildcard_constraints:
         run="[^/]+",
     message:
@@ -38,21 +53,26 @@ rule semanticac_train:
 
 
 for name, scales in SEMANTIC.items():
+    figure = figure_of(f"semanticac_{name}")
 
     rule:
         name:
             f"semanticac_{name}"
         input:
             f"nbs/semanticac/{name}.ipynb",
-            expand("runs/semanticac/{run}/metrics.json", run=[run for run, planned in SEMANTIC_RUNS.items() if name in planned.groups]),
+            expand("runs/semanticac/{run}/metrics.json", run=semantic_names(name)),
         output:
             touch(f"{KEPT}/semanticac_{name}.done"),
-            update(f"figures/{figure_of(f'semanticac_{name}')}.csv"),
+            update(f"figures/{figure}.csv"),
         log:
             notebook=f"{KEPT}/semanticac_{name}.ipynb",
         params:
-            command=papermill(f"nbs/semanticac/{name}.ipynb", f"{KEPT}/semanticac_{name}.ipynb", dict(scale=scales, figure=figure_of(f"semanticac_{name}"))),
+            command=papermill(
+                f"nbs/semanticac/{name}.ipynb",
+                f"{KEPT}/semanticac_{name}.ipynb",
+                {"scale": scales, "figure": figure},
+            ),
         message:
-            f"draw {figure_of(f'semanticac_{name}')}"
+            f"draw {figure}"
         shell:
             "OMP_NUM_THREADS={threads} {params.command}"

@@ -8,7 +8,7 @@ from .clips import (
     CLIP_COLUMNS, FREESOUND_IDS, HOLDOUT_SEED, SOURCES, Source, check_clips, clip_list_hash, clip_table,
     file_problems, pick_unseen, read_clips, recordings_of, register_source, resolve_labels, split_by_fold,
     split_by_recording, targets)
-from .dataset import Batch, Clips, Collate, Embedded, WholeClips, batches, embed_clips
+from .dataset import Batch, Clips, Collate, Embedded, WholeClips, batches, embed_clips, load_batches
 from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, refuse_or_leave_out
 from .frozen import Frozen
 from .shards import CODECS, Packing, encode, pack, read_index, shard_table, verify
@@ -28,7 +28,7 @@ __all__ = [
     "Manifest", "Packing", "Problem", "Segment", "Source", "WholeClips", "audioset_clips", "batches", "check_clips",
     "class_names", "clip_list_hash", "clip_size", "clip_source", "clip_table", "csv_clips", "dataset_clips",
     "decode_clip", "embed_clips", "encode", "esc10_clips", "esc50_clips", "file_problems", "fit_length", "is_url",
-    "labelled_clips", "load_waveform", "locate_set", "manifest", "motor", "notes", "pack", "percussion",
+    "labelled_clips", "load_batches", "load_waveform", "locate_set", "manifest", "motor", "notes", "pack", "percussion",
     "pick_unseen", "read_bytes", "read_clips", "read_index", "read_segments", "read_shard_range", "read_source",
     "read_url", "recordings_of", "refuse_or_leave_out", "register_source", "resample", "resolve_labels",
     "reverberation", "rush", "shard_range", "shard_table", "signal", "single_event_clip", "single_event_clips",

@@ -47,8 +47,9 @@ def clip_table(
     """The table of a source, before its labels are looked up in an ontology.
 
     This is what a source gives to `read_clips`."""
+    clip_id = list(clip_id)
     recording = clip_id if recording is None else recording
-    columns = dict(clip_id=clip_id, path=path, start_seconds=start_seconds, end_seconds=end_seconds)
+    columns = dict(clip_id=clip_id, path=list(path), start_seconds=start_seconds, end_seconds=end_seconds)
     table = pd.DataFrame(columns, dtype=object)
     mids = pd.Series([tuple(of_clip) for of_clip in labels], dtype=object, index=table.index)
     table = table.assign(mids=mids, split=split, fold=fold, recording=recording).astype(_TYPES)
@@ -132,7 +133,7 @@ def nearest_label(
     near = get_close_matches(label, [*ontology.names, *ontology.mids], n=1)
     return repr(label) + (f"; did you mean {near[0]!r}?" if near else "")
 
-# %% ../../nbs/data/clips.ipynb #aba45e58
+# %% ../../nbs/data/clips.ipynb #1d57cd78
 def resolve_labels(
     table: pd.DataFrame, # clip table whose `mids` are labels as a source writes them
     ontology: Ontology, # its classes are the valid labels

@@ -7,7 +7,7 @@ __all__ = ['ADDRESSES', 'SET_LISTS', 'LABELLED_SETS', 'Segment', 'read_segments'
            'esc10_clips', 'urbansound8k_clips', 'class_names', 'weak_classes', 'labelled_clips', 'csv_clips',
            'DatasetAudio', 'dataset_clips', 'Manifest', 'manifest']
 
-# %% ../../nbs/data/sources.ipynb #224fa8ef
+# %% ../../nbs/data/sources.ipynb #d14af110
 import csv, hashlib, io, math, os, re, shutil, tarfile, tempfile, zipfile, zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../../nbs/data/sources.ipynb #384cabbd
+# %% ../../nbs/data/sources.ipynb #75aaddef
 import numpy as np
 import pandas as pd
 
-# %% ../../nbs/data/sources.ipynb #ad068a97
+# %% ../../nbs/data/sources.ipynb #0432af1f
 from .clips import (
     SOURCES, clip_list_hash, clip_table, read_clips, register_source, resolve_labels)
 from .errors import Problem, log, refuse_or_leave_out
@@ -290,7 +290,7 @@ def _column(rows: pd.DataFrame, name: str, default, kind: Callable = str) -> lis
     except ValueError as e:
         raise ValueError(f"column {name!r} of the csv: {e}") from None
 
-# %% ../../nbs/data/sources.ipynb #47cfa487
+# %% ../../nbs/data/sources.ipynb #48beeff5
 @register_source("csv", add_ancestors=True)
 def csv_clips(
     root: str|Path, # the csv file

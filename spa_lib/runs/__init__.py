@@ -1,10 +1,52 @@
 """One run: its configuration, its recipe, its folder, and how runs are compared."""
-from .recipe import FACTS, OPTIMIZERS, RATE_STEPS, RECIPES, SAMPLERS, SCHEDULES, Recipe, class_turn, epoch_order, finite_step, halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor, seeded
-from .config import AT_LEAST, AUDIOSET, CHOICES, LOCAL, PRETRAINED, SCALES, ClipsConfig, ModelConfig, RecipeConfig, Run, RunConfig, arm_of, arm_values, checked_config, config_hash, encoder_of, find_runs, is_finished, make_config, parse_where, read_config, read_run, run_name, runs_dir, write_config, write_results
-from .folder import MARK, NAMES, keep_last, load_checkpoint, save_checkpoint
-from .devices import Processes, agree, average_gradients, enter, first_alone, gather, join, launch, leave, patience, pick_device, share_batch_norm, start_alike, total
-from .scores import device_name, measure, predict, versions
-from .plan import AUDIOSET_CLIPS, GROUP_KEYS, PLAN_KEYS, SAME_STEP, TRAIN_PARAMETERS, PlannedRun, checkpoint_path, count_clips, epochs_done, estimate, finished_runs, grid, group_values, papermill_words, plan_runs, report, run_command, seconds_from_runs, steps_per_epoch
-from .comparison import KEYS, SPA_FIELDS, Experiment, Resampled, by_seed, by_seed_mean, caption, chance_of, check_runs, choose, comparable, compare, evaluated, experiments, judged, level_table, ontology_of, over_seeds, paired_runs, paired_table, provenance, question, runs_table
+from .recipe import (
+    FACTS, OPTIMIZERS, RATE_STEPS, RECIPES, SAMPLERS, SCHEDULES, Recipe, class_turn, epoch_order,
+    halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor, seeded,
+)
+from .config import (
+    AUDIOSET, BY_ENCODER, LOCAL, PRETRAINED, SCALES, AtLeast, ClipsConfig, LessThan, Local, ModelConfig,
+    NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, RecipeConfig, Run, RunConfig, check_together,
+    checked_config, config_hash, encoder_of, find_runs, identity, is_finished, local_fields, make_config,
+    parse_values, parse_where, published_recipe, read_config, read_run, released_checkpoint, run_name,
+    runs_dir, start_values, variant_of, variant_values, write_config, write_results,
+)
+from .folder import (
+    MARK, NAMES, describe_run, device_name, keep_last, load_checkpoint, save_checkpoint, versions,
+)
+from .devices import (
+    Processes, agree, average_gradients, destroy_processes, first_alone, gather, init_processes, join, launch,
+    pick_device, process_timeout, share_batch_norm, start_alike, total,
+)
+from .scores import measure
+from .plan import (
+    AUDIOSET_CLIPS, GROUP_KEYS, PLAN_KEYS, SAME_STEP, TRAIN_PARAMETERS, PlannedRun, checkpoint_path,
+    count_clips, epochs_done, estimate, finished_runs, grid, group_values, papermill_words, plan_runs, report,
+    run_command, seconds_from_runs, steps_per_epoch,
+)
+from .comparison import (
+    KEYS, SPA_FIELDS, Experiment, Resampled, by_seed, by_seed_mean, candidate_table, caption, chance_of,
+    check_runs, choose, comparable, compare, evaluated, experiments, level_table, ontology_of, over_seeds,
+    paired_runs, paired_table, provenance, runs_table, selection_key,
+)
+from .trainer import Task, Trainer, finite_step, loader_errors, predict_clips
 
-__all__ = ["AT_LEAST", "AUDIOSET", "AUDIOSET_CLIPS", "CHOICES", "FACTS", "GROUP_KEYS", "KEYS", "LOCAL", "MARK", "NAMES", "OPTIMIZERS", "PLAN_KEYS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAME_STEP", "SAMPLERS", "SCALES", "SCHEDULES", "SPA_FIELDS", "TRAIN_PARAMETERS", "ClipsConfig", "Experiment", "ModelConfig", "PlannedRun", "Processes", "Recipe", "RecipeConfig", "Resampled", "Run", "RunConfig", "agree", "arm_of", "arm_values", "average_gradients", "by_seed", "by_seed_mean", "caption", "chance_of", "check_runs", "checked_config", "checkpoint_path", "choose", "class_turn", "comparable", "compare", "config_hash", "count_clips", "device_name", "encoder_of", "enter", "epoch_order", "epochs_done", "estimate", "evaluated", "experiments", "find_runs", "finished_runs", "finite_step", "first_alone", "gather", "grid", "group_values", "halving_factor", "is_finished", "join", "judged", "keep_last", "launch", "leave", "level_table", "load_checkpoint", "make_config", "make_optimizer", "measure", "mixup", "ontology_of", "over_seeds", "paired_runs", "paired_table", "papermill_words", "parse_where", "patience", "pick_device", "plan_runs", "predict", "provenance", "question", "rate_factor", "read_config", "read_run", "report", "run_command", "run_name", "run_values", "runs_dir", "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs", "seeded", "share_batch_norm", "start_alike", "steps_per_epoch", "total", "versions", "write_config", "write_results"]
+__all__ = [
+    "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "GROUP_KEYS", "KEYS", "LOCAL", "MARK", "NAMES",
+    "OPTIMIZERS", "PLAN_KEYS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAME_STEP", "SAMPLERS", "SCALES",
+    "SCHEDULES", "SPA_FIELDS", "TRAIN_PARAMETERS", "AtLeast", "ClipsConfig", "Experiment", "LessThan",
+    "Local", "ModelConfig", "NonNegativeFloat", "NonNegativeInt", "OneOf", "PlannedRun", "PositiveInt",
+    "Processes", "Recipe", "RecipeConfig", "Resampled", "Run", "RunConfig", "Task", "Trainer", "agree",
+    "average_gradients", "by_seed", "by_seed_mean", "candidate_table", "caption", "chance_of", "check_runs",
+    "check_together", "checked_config", "checkpoint_path", "choose", "class_turn", "comparable", "compare",
+    "config_hash", "count_clips", "describe_run", "destroy_processes", "device_name", "encoder_of",
+    "epoch_order", "epochs_done", "estimate", "evaluated", "experiments", "find_runs", "finished_runs",
+    "finite_step", "first_alone", "gather", "grid", "group_values", "halving_factor", "identity",
+    "init_processes", "is_finished", "join", "keep_last", "launch", "level_table", "load_checkpoint",
+    "loader_errors", "local_fields", "make_config", "make_optimizer", "measure", "mixup", "ontology_of",
+    "over_seeds", "paired_runs", "paired_table", "papermill_words", "parse_values", "parse_where",
+    "pick_device", "plan_runs", "predict_clips", "process_timeout", "provenance", "published_recipe",
+    "rate_factor", "read_config", "read_run", "released_checkpoint", "report", "run_command", "run_name",
+    "run_values", "runs_dir", "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs",
+    "seeded", "selection_key", "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total",
+    "variant_of", "variant_values", "versions", "write_config", "write_results",
+]

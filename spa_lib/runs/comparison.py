@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SPA_FIELDS', 'KEYS', 'ontology_of', 'check_runs', 'evaluated', 'Experiment', 'experiments', 'comparable',
            'over_seeds', 'Resampled', 'by_seed_mean', 'compare', 'runs_table', 'paired_runs', 'paired_table',
-           'chance_of', 'level_table', 'caption', 'provenance', 'question', 'judged', 'choose', 'by_seed', 'main']
+           'chance_of', 'level_table', 'caption', 'provenance', 'selection_key', 'candidate_table', 'choose', 'by_seed',
+           'main']
 
 # %% ../../nbs/runs/comparison.ipynb #cell-2
 import json
@@ -16,7 +17,7 @@ import pandas as pd
 from ..metrics import Chance, Interval, bootstrap, chance, paired_interval
 from ..ontology import METHODS, Ontology
 from ..results import PAPER
-from .config import LOCAL, SCALES, RecipeConfig, Run, RunConfig, arm_of, arm_values, encoder_of, find_runs, make_config, runs_dir
+from .config import LOCAL, SCALES, RecipeConfig, Run, RunConfig, variant_of, variant_values, encoder_of, find_runs, make_config, runs_dir
 from .plan import run_command
 from ..utils import one_of
 
@@ -46,8 +47,8 @@ def check_runs(runs: list[Run]) -> list[Run]:
 # %% ../../nbs/runs/comparison.ipynb #r-cell-19
 def _matches(cfg: RunConfig, where: dict) -> bool:
     "Whether a run is meant. What SPA or a recipe cannot touch in a run is not asked of it: alpha of a run without, epochs of an untouched checkpoint."
-    free = set(SPA_FIELDS) if arm_of(cfg) in ("without", "untouched") else set()
-    if arm_of(cfg) == "untouched": free |= {f.name for f in fields(RecipeConfig)} | {"seed", "dim"}
+    free = set(SPA_FIELDS) if variant_of(cfg) in ("without", "untouched") else set()
+    if variant_of(cfg) == "untouched": free |= {f.name for f in fields(RecipeConfig)} | {"seed", "dim"}
     plain = asdict(cfg) | {"checkpoint": Path(cfg.checkpoint).name if cfg.checkpoint else None}
     return all(k in free or v in (plain[k], getattr(cfg, k)) for k, v in where.items())
 
@@ -81,24 +82,24 @@ class Experiment:
     "Runs that may be compared: the same but for SPA and the seed."
     name: str # encoder and size, and what tells it from the others
     config: RunConfig # of one of its runs, with SPA where there is one
-    arms: dict # "without", "concat", ... -> {seed: Run}
+    variants: dict # "without", "concat", ... -> {seed: Run}
     untouched: Run|None # the checkpoint's own head on the same clips
 
     def pairs(self, b: str = "concat", a: str = "without") -> list[tuple[Run, Run]]:
         "(run of arm a, run of arm b) for each seed that both have."
-        of_a, of_b = self.arms.get(a, {}), self.arms.get(b, {})
+        of_a, of_b = self.variants.get(a, {}), self.variants.get(b, {})
         return [(of_a[s], of_b[s]) for s in sorted(of_a.keys() & of_b.keys())]
 
     def missing(self, arms=("without", *METHODS)) -> dict:
         "arm -> the command that makes what it lacks of the seeds that the other arms have."
-        seeds = sorted({s for runs in self.arms.values() for s in runs})
-        lacks = {arm: [s for s in seeds if s not in self.arms.get(arm, {})] for arm in arms}
+        seeds = sorted({s for runs in self.variants.values() for s in runs})
+        lacks = {arm: [s for s in seeds if s not in self.variants.get(arm, {})] for arm in arms}
         return {arm: run_command(_with_arm(self.config, arm), left) for arm, left in lacks.items() if left}
 
 def _with_arm(cfg: RunConfig, arm: str) -> RunConfig:
     "The configuration of another arm of the same experiment."
     if arm == "without": return replace(cfg, alpha=0.0)
-    return replace(cfg, **(dict(alpha=cfg.alpha or SCALES["real"]["alpha"], text_branch="trained") | arm_values(arm)))
+    return replace(cfg, **(dict(alpha=cfg.alpha or SCALES["real"]["alpha"], text_branch="trained") | variant_values(arm)))
 
 # %% ../../nbs/runs/comparison.ipynb #r-cell-24
 def _names(configs: list[RunConfig]) -> list[str]:
@@ -113,26 +114,26 @@ def _names(configs: list[RunConfig]) -> list[str]:
 def _untouched(runs: list[Run], cfg: RunConfig) -> Run|None:
     "The run that scored the checkpoint of `cfg` as it is, on the same clips."
     same = [k for k in _plain(cfg) if k not in {f.name for f in fields(RecipeConfig)} | {*SPA_FIELDS, "head", "dim", "freeze", "bootstrap", "eval_every"}]
-    return next((r for r in runs if arm_of(r.config) == "untouched" and all(_plain(r.config)[k] == _plain(cfg)[k] for k in same)), None)
+    return next((r for r in runs if variant_of(r.config) == "untouched" and all(_plain(r.config)[k] == _plain(cfg)[k] for k in same)), None)
 
 # %% ../../nbs/runs/comparison.ipynb #r-cell-25
 def _arms(runs: list[Run]) -> dict:
     "arm -> {seed: run}"
     arms = {}
-    for r in check_runs(runs): arms.setdefault(arm_of(r.config), {})[r.config.seed] = r
+    for r in check_runs(runs): arms.setdefault(variant_of(r.config), {})[r.config.seed] = r
     return arms
 
 def experiments(runs: list[Run]) -> list[Experiment]: # in the order of the paper, then by name, size, alpha
     "Sort runs into what may be compared (Tables 1 and 2). Several alphas make several experiments, which share the arm without; that arm alone is one too."
     groups, shared = {}, {} # shared: arms that no text describes, with every text model of an experiment
     for r in runs:
-        c, arm = r.config, arm_of(r.config)
+        c, arm = r.config, variant_of(r.config)
         if arm == "without" or arm.startswith("random"): shared.setdefault((_key(c), c.alpha), []).append(r)
         elif arm != "untouched": groups.setdefault((_key(c), c.alpha, c.text_model), []).append(r)
     for key, alpha in shared: # those of alpha = 0 come to every alpha
         if not any(k == key and alpha in (0, a) for k, a, _ in groups): groups[key, alpha, ""] = []
     members = [some + shared.get((key, alpha), []) + (shared.get((key, 0.0), []) if alpha else []) for (key, alpha, _), some in groups.items()]
-    configs = [min(some, key=lambda r: arm_of(r.config) not in METHODS).config for some in members]
+    configs = [min(some, key=lambda r: variant_of(r.config) not in METHODS).config for some in members]
     made = [Experiment(n, c, _arms(some), _untouched(runs, c)) for n, c, some in zip(_names(configs), configs, members)]
     order = list(PAPER[1][1]) + sorted({c.encoder for c in configs})
     return sorted(made, key=lambda e: (order.index(e.config.encoder), e.config.size, e.config.alpha, e.name))
@@ -194,7 +195,7 @@ def runs_table(
     runs: list[Run],
 ) -> pd.DataFrame: # one row a run; mAP and OmAP in [0, 1]
     "What was run and what came out, one row a run."
-    rows = [dict(encoder=encoder_of(r.config), source=r.config.source, arm=arm_of(r.config), alpha=r.config.alpha, seed=r.config.seed,
+    rows = [dict(encoder=encoder_of(r.config), source=r.config.source, arm=variant_of(r.config), alpha=r.config.alpha, seed=r.config.seed,
                  mAP=r.metrics["mAP"]["value"], OmAP=r.metrics["OmAP"]["value"], run=r.folder.name) for r in runs]
     return pd.DataFrame(rows, columns=["encoder", "source", "arm", "alpha", "seed", "mAP", "OmAP", "run"])
 
@@ -207,11 +208,11 @@ def paired_runs(
     runs: list[Run], # of both arms
 ) -> list[list[tuple[Run, Run]]]: # one list a comparison; in it (without, with SPA) for each seed
     "Find the pairs: same experiment, same seed, alpha = 0 and alpha > 0. Refuses pairs that were scored on different clips or classes."
-    base = {(_experiment(r.config), r.config.seed): r for r in runs if arm_of(r.config) == "without"}
+    base = {(_experiment(r.config), r.config.seed): r for r in runs if variant_of(r.config) == "without"}
     pairs = {}
     for r in runs:
         other = base.get((_experiment(r.config), r.config.seed))
-        if arm_of(r.config) in ("untouched", "without") or other is None: continue
+        if variant_of(r.config) in ("untouched", "without") or other is None: continue
         if list(other.mids) != list(r.mids) or other.metrics["clips_hash"] != r.metrics["clips_hash"]:
             raise ValueError(f"{r.folder.name} and {other.folder.name} were not scored on the same clips and classes")
         pairs.setdefault((_experiment(r.config), *(getattr(r.config, f) for f in SPA_FIELDS)), []).append((other, r))
@@ -228,7 +229,7 @@ def paired_table(
         for metric in ("mAP", "OmAP"):
             a, b = (np.array([p[i].metrics[metric]["value"] for p in pairs]) for i in (0, 1))
             gap = paired_interval(a, b) if len(pairs) > 1 else Interval(float((b - a)[0]), np.nan, np.nan)
-            rows.append(dict(encoder=encoder_of(cfg), source=cfg.source, method=arm_of(cfg), alpha=cfg.alpha, seeds=len(pairs), metric=metric,
+            rows.append(dict(encoder=encoder_of(cfg), source=cfg.source, method=variant_of(cfg), alpha=cfg.alpha, seeds=len(pairs), metric=metric,
                              without=a.mean(), with_spa=b.mean(), difference=gap.value, low=gap.low, high=gap.high))
     return pd.DataFrame(rows)
 
@@ -275,17 +276,17 @@ def _setting(cfg: RunConfig) -> str:
     "A configuration without its seed, and without where it ran."
     return json.dumps({k: v for k, v in asdict(cfg).items() if k not in (*LOCAL, "seed")}, sort_keys=True)
 
-def question(cfg: RunConfig) -> tuple: # (encoder, source, fold, arm)
+def selection_key(cfg: RunConfig) -> tuple: # (encoder, source, fold, arm)
     "What is chosen for: one answer each."
-    return encoder_of(cfg), cfg.source, cfg.eval_fold, arm_of(cfg)
+    return encoder_of(cfg), cfg.source, cfg.eval_fold, variant_of(cfg)
 
-def judged(
+def candidate_table(
     runs: list[Run], # on held-out training recordings
 ) -> pd.DataFrame: # one row a candidate, best first within its question; mAP, OmAP and their mean in [0, 1]
     "Candidates with their scores, averaged over seeds. ValueError names a run that was scored on the evaluation side."
     for r in runs:
         if not r.config.holdout: raise ValueError(f"{r.folder.name} was scored on the evaluation side: no choice may rest on it")
-    rows = [dict(zip(("encoder", "source", "fold", "arm"), question(r.config)), setting=_setting(r.config), seed=r.config.seed,
+    rows = [dict(zip(("encoder", "source", "fold", "arm"), selection_key(r.config)), setting=_setting(r.config), seed=r.config.seed,
                  alpha=r.config.alpha, epochs=r.config.epochs, head_learning_rate=r.config.head_learning_rate,
                  mAP=r.metrics["mAP"]["value"], OmAP=r.metrics["OmAP"]["value"]) for r in runs]
     keys = ["encoder", "source", "fold", "arm", "alpha", "epochs", "head_learning_rate", "setting"]
@@ -299,7 +300,7 @@ def choose(
     runs: list[Run], # on held-out training recordings
 ) -> dict: # question -> RunConfig on the evaluation side, seed 0
     "The best candidate of each arm. ValueError where the candidates of an arm have different numbers of seeds."
-    table = judged(runs)
+    table = candidate_table(runs)
     for key, part in table.groupby(["encoder", "source", "fold", "arm"]):
         if part.seeds.nunique() > 1: raise ValueError(f"{' '.join(map(str, key))}: its candidates have {sorted(part.seeds.unique())} seeds; the comparison needs equal numbers")
     best = table.groupby(["encoder", "source", "fold", "arm"]).setting.first()

@@ -17,7 +17,7 @@ import pandas as pd
 from ..data import read_clips
 from ..encoders.base import CHECKPOINTS
 from ..ontology import Ontology
-from .config import LOCAL, SCALES, RunConfig, arm_values, is_finished, make_config, run_name, runs_dir
+from .config import LOCAL, SCALES, RunConfig, variant_values, is_finished, make_config, run_name, runs_dir
 from ..utils import one_of, project_root
 
 # %% ../../nbs/runs/plan.ipynb #cell-7
@@ -45,7 +45,7 @@ def group_values(plan: dict, group: dict) -> list[dict]:
         for encoder in group.get("encoders", plan["encoders"]):
             shared = plan["parameters"] | plan["encoders"][one_of(encoder, plan["encoders"], "encoder of the plan")]
             for alpha in group.get("alphas", [shared.get("alpha")]):
-                rows += [shared | dict(encoder=encoder, alpha=alpha, seed=seed) | arm_values(arm) for arm in group["arms"]]
+                rows += [shared | dict(encoder=encoder, alpha=alpha, seed=seed) | variant_values(arm) for arm in group["arms"]]
     return rows
 
 # %% ../../nbs/runs/plan.ipynb #cell-10

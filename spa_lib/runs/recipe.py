@@ -4,27 +4,31 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'SCHEDULES', 'RATE_STEPS', 'OPTIMIZERS', 'RECIPES', 'FACTS', 'class_turn', 'epoch_order', 'mixup',
-           'rate_factor', 'halving_factor', 'schedule_factor', 'make_optimizer', 'finite_step', 'seeded', 'Recipe',
-           'run_values']
+           'rate_factor', 'halving_factor', 'schedule_factor', 'make_optimizer', 'seeded', 'Recipe', 'run_values']
 
 # %% ../../nbs/runs/recipe.ipynb #cell-2
+import tomllib
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.resources import files
+from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
 from ..utils import one_of
 
 # %% ../../nbs/runs/recipe.ipynb #cell-5
-SAMPLERS = ("weighted-without", "weighted-with", "class-turn") # balanced sampling of PaSST; of PSLA and AST; of PANN and HTS-AT
+# balanced sampling of PaSST; of PSLA and AST; of PANN and HTS-AT
+SAMPLERS = ("weighted-without", "weighted-with", "class-turn")
 
 def class_turn(
     targets: np.ndarray, # [N, C] 0 or 1
     size: int, # how many clips to draw
     rng: np.random.Generator,
 ) -> list[int]: # indices of clips
-    "Classes in turn, shuffled for each round; a class gives its clips in shuffled order and starts over when it has given all (Kong et al. 2020)."
+    """Classes in turn, shuffled for each round (Kong et al. 2020).
+    A class gives its clips in shuffled order, and starts over when it has given all."""
     clip, label = np.nonzero(targets)
     starts = np.unique(np.sort(label), return_index=True)[1]
     members = np.split(clip[np.argsort(label, kind="stable")], starts[1:])
@@ -33,10 +37,11 @@ def class_turn(
     return rng.permuted(np.stack(queue, axis=1), axis=1).ravel()[:size].tolist()
 
 # %% ../../nbs/runs/recipe.ipynb #cell-7
-def _weights(targets, offset):
+def _weights(targets: np.ndarray, offset: float) -> np.ndarray: # [N]
     "Sum of 1000/(offset + n_c) over the labels of each clip. A part at a time: targets of a byte each stay small."
     per_class = 1000/(offset + targets.sum(0, dtype=np.float32))
-    return np.concatenate([targets[k:k + 65536].astype(np.float32) @ per_class for k in range(0, len(targets), 65536)])
+    parts = [targets[k:k + 65536] for k in range(0, len(targets), 65536)]
+    return np.concatenate([part.astype(np.float32) @ per_class for part in parts])
 
 def epoch_order(
     targets: np.ndarray, # [N, C] 0 or 1
@@ -46,16 +51,22 @@ def epoch_order(
     epoch_clips: int = 0, # how many; 0 = as many as there are
     sampler: str = "weighted-without", # kind of balanced sampling, see SAMPLERS
 ) -> list[int]: # indices of clips
-    "The clips of one epoch, in order. Balanced: as PaSST's recipe draws (Koutini et al. 2021), or by another published sampler."
-    n, rng = len(targets), np.random.default_rng((seed, epoch))
-    if balanced and one_of(sampler, SAMPLERS, "sampler") == "class-turn": return class_turn(targets, epoch_clips or n, rng)
+    """The clips of one epoch, in order. Balanced: as PaSST's recipe draws (Koutini et al. 2021), or by another
+    published sampler. ValueError where a draw without replacement asks for more clips than there are."""
+    one_of(sampler, SAMPLERS, "sampler")
+    n = len(targets)
+    size = epoch_clips or n
+    rng = np.random.default_rng((seed, epoch))
+    if balanced and sampler == "class-turn":
+        return class_turn(targets, size, rng)
     if balanced and sampler == "weighted-with":
         weights = _weights(targets, 0.01)
-        return rng.choice(n, epoch_clips or n, p=weights/weights.sum()).tolist()
-    if epoch_clips > n: raise ValueError(f"epoch_clips = {epoch_clips} is more than the {n} clips there are; set it to {n} or fewer")
+        return rng.choice(n, size, p=weights/weights.sum()).tolist()
+    if size > n:
+        raise ValueError(f"epoch_clips = {size} is more than the {n} clips there are; set it to {n} or fewer")
     weights = _weights(targets, 100) if balanced else np.ones(n)
     keys = rng.exponential(size=n)/np.maximum(weights, 1e-12) # the smallest keys are a draw without replacement
-    return np.argsort(keys)[:epoch_clips or n].tolist()
+    return np.argsort(keys)[:size].tolist()
 
 # %% ../../nbs/runs/recipe.ipynb #cell-16
 def mixup(
@@ -65,14 +76,21 @@ def mixup(
     beta: float, # both parameters of the Beta distribution
     labels: bool = True, # mix them too; False keeps the first clip's and takes its share as drawn (HTS-AT)
 ) -> tuple[Tensor, Tensor]: # as given, mixed; mixed labels are soft
-    "Mix clips and labels with a partner from the batch (waveform mixup of PaSST's recipe). Draws from torch's current random state."
-    if rate == 0 or len(wave) < 2: return wave, y
-    share = torch.distributions.Beta(beta, beta).sample((len(wave),))
-    if labels: share = torch.maximum(share, 1 - share)
-    share = torch.where(torch.rand(len(wave)) < rate, share, 1.0).to(wave.device, non_blocking=True)[:, None]
-    partner = torch.randperm(len(wave)).to(wave.device, non_blocking=True)
+    """Mix clips and labels with a partner from the batch (waveform mixup of PaSST's recipe).
+    Draws from torch's current random state."""
+    B = len(wave)
+    if rate == 0 or B < 2: return wave, y
+    share = torch.distributions.Beta(beta, beta).sample((B,))
+    if labels:
+        share = torch.maximum(share, 1 - share)
+    share = torch.where(torch.rand(B) < rate, share, 1.0)
+    partner = torch.randperm(B)
+    share = share.to(wave.device, non_blocking=True)[:, None]
+    partner = partner.to(wave.device, non_blocking=True)
     wave = wave - wave.mean(1, keepdim=True)
-    return share*wave + (1 - share)*wave[partner], share*y + (1 - share)*y[partner] if labels else y
+    if labels:
+        y = share*y + (1 - share)*y[partner]
+    return share*wave + (1 - share)*wave[partner], y
 
 # %% ../../nbs/runs/recipe.ipynb #cell-19
 def rate_factor(
@@ -84,9 +102,12 @@ def rate_factor(
     final_rate: float, # kept from there on
 ) -> float: # in (0, 1], to be multiplied with the peak rate
     "The learning rate as a share of its peak: warm-up, plateau, linear decay (after PaSST's recipe)."
-    if epoch < warmup_epochs: return float(np.exp(-5*(1 - max(epoch, 0.1*warmup_epochs)/warmup_epochs)**2))
+    if epoch < warmup_epochs:
+        risen = max(epoch, 0.1*warmup_epochs)/warmup_epochs
+        return float(np.exp(-5*(1 - risen)**2))
     start, end = decay_from*epochs, decay_to*epochs
-    return 1.0 if epoch <= start else max(final_rate, 1 - (1 - final_rate)*(epoch - start)/max(end - start, 1e-9))
+    if epoch <= start: return 1.0
+    return max(final_rate, 1 - (1 - final_rate)*(epoch - start)/max(end - start, 1e-9))
 
 # %% ../../nbs/runs/recipe.ipynb #cell-22
 def halving_factor(
@@ -96,52 +117,51 @@ def halving_factor(
     halve_from: int, # the first epoch with half the rate
     halve_every: int, # epochs from one halving to the next
 ) -> float: # in [0, 1], to be multiplied with the peak rate
-    "The learning rate as a share of its peak: linear warm-up in steps, then halved every few epochs (PSLA's and AST's recipe)."
+    "The rate as a share of its peak: linear warm-up in steps, then halved every few epochs (PSLA's and AST's)."
     halvings = max(0, 1 + (int(epoch) - halve_from)//halve_every)
     rise = min(1.0, step/warmup_steps) if warmup_steps else 1.0
     return rise*0.5**halvings
 
 # %% ../../nbs/runs/recipe.ipynb #cell-25
-SCHEDULES = ("passt", "halving", "constant", "steps")
-RATE_STEPS = ((0, 0.02), (1, 0.05), (2, 0.1), (11, 0.05), (21, 0.02), (31, 0.03)) # HTS-AT: (from this epoch on, share of the peak)
+SCHEDULES = ("passt", "halving", "constant", "steps", "exponential")
+# HTS-AT: (from this epoch on, share of the peak)
+RATE_STEPS = ((0, 0.02), (1, 0.05), (2, 0.1), (11, 0.05), (21, 0.02), (31, 0.03))
 
 def schedule_factor(
-    how, # whatever has the fields of a schedule: a Recipe, a RunConfig
+    recipe: Any, # whatever has the fields of a schedule: a Recipe, a RecipeConfig
     epoch: float, # how far the run is, in epochs
     step: int, # how far the run is, in steps from its beginning
 ) -> float: # in [0, 1], to be multiplied with the peak rate
-    "The learning rate as a share of its peak, by the schedule that is named in `how.schedule` (see SCHEDULES)."
-    schedule = one_of(how.schedule, SCHEDULES, "schedule")
+    "The rate as a share of its peak, by the schedule that is named in `recipe.schedule` (see SCHEDULES)."
+    schedule = one_of(recipe.schedule, SCHEDULES, "schedule")
     if schedule == "constant": return 1.0
+    if schedule == "exponential": return recipe.gamma**int(epoch)
     if schedule == "steps": return [share for start, share in RATE_STEPS if start <= epoch][-1]
-    if schedule == "halving": return halving_factor(epoch, step, how.warmup_steps, how.halve_from, how.halve_every)
-    return rate_factor(epoch, how.epochs, how.warmup_epochs, how.decay_from, how.decay_to, how.final_rate)
+    if schedule == "halving":
+        return halving_factor(epoch, step, recipe.warmup_steps, recipe.halve_from, recipe.halve_every)
+    return rate_factor(epoch, recipe.epochs, recipe.warmup_epochs, recipe.decay_from, recipe.decay_to,
+                       recipe.final_rate)
 
 # %% ../../nbs/runs/recipe.ipynb #cell-28
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adam-amsgrad": partial(torch.optim.Adam, amsgrad=True)}
+OPTIMIZERS = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "adam-amsgrad": partial(torch.optim.Adam, amsgrad=True),
+    "sgd": torch.optim.SGD, # with Nesterov's momentum, where there is one
+}
 
 def make_optimizer(
     groups: list[dict], # parameters and their learning rates, as torch.optim takes them
-    how, # whatever has the fields optimizer, beta1, beta2, weight_decay: a Recipe, a RunConfig
+    recipe: Any, # whatever has the fields of an optimizer: a Recipe, a RecipeConfig
 ) -> torch.optim.Optimizer:
-    "The optimizer that is named in `how.optimizer` (see OPTIMIZERS); on a GPU the fused one, which rounds a little otherwise and waits less."
-    kind = OPTIMIZERS[one_of(how.optimizer, OPTIMIZERS, "optimizer")]
+    """The optimizer that is named in `recipe.optimizer` (see OPTIMIZERS).
+    On a GPU it is the fused one, which rounds a little otherwise and waits less."""
+    kind = OPTIMIZERS[one_of(recipe.optimizer, OPTIMIZERS, "optimizer")]
     on_gpu = all(p.is_cuda for g in groups for p in g["params"])
-    return kind(groups, betas=(how.beta1, how.beta2), weight_decay=how.weight_decay, fused=True if on_gpu else None)
-
-# %% ../../nbs/runs/recipe.ipynb #finite0002
-def finite_step(
-    model: torch.nn.Module, # with its gradients
-    values: list[Tensor], # scalars that the step tells, the loss first
-    where: str, # epoch, step and clips, for the message
-    rate: str, # the learning rate that may be too high, for the message
-) -> tuple[list[float], Tensor]: # the values, and the norm of the gradient
-    "What a step came to, in one look at the device. FloatingPointError where the loss or the norm of its gradient is not finite, before anything is updated."
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    *told, size = torch.stack([*(v.detach() for v in values), norm]).tolist()
-    if not np.isfinite([told[0], size]).all():
-        raise FloatingPointError(f"the loss is {told[0]}, the norm of its gradient {size}, in {where}. Nothing was updated. Look at these clips, or lower {rate}")
-    return told, norm
+    common = dict(weight_decay=recipe.weight_decay, fused=True if on_gpu else None)
+    if recipe.optimizer == "sgd":
+        return kind(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
+    return kind(groups, betas=(recipe.beta1, recipe.beta2), **common)
 
 # %% ../../nbs/runs/recipe.ipynb #cell-31
 @contextmanager
@@ -155,13 +175,15 @@ def seeded(*key: int):
 # %% ../../nbs/runs/recipe.ipynb #cell-34
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    "How an encoder's authors trained it. All fields but `FACTS` are fields of a RunConfig too; None = this schedule or sampling has no such number."
+    """How an encoder's authors trained it. All fields but `FACTS` are fields of a RunConfig too.
+    None = this schedule or sampling has no such number."""
     epochs: int
     epoch_clips: int                  # clips drawn an epoch; 0 = as many as there are
     batch_size: int                   # clips a step
     learning_rate: float              # peak, of all parameters
     optimizer: str                    # see OPTIMIZERS
-    beta1: float; beta2: float        # of the optimizer
+    beta1: float                      # of the optimizer
+    beta2: float
     weight_decay: float
     clip_gradient: float              # largest gradient norm; 0 = off
     schedule: str                     # see SCHEDULES
@@ -184,44 +206,12 @@ class Recipe:
     source: str                       # where this was read
 
 # %% ../../nbs/runs/recipe.ipynb #cell-36
-RECIPES: dict[str, Recipe] = {
-    "passt": Recipe(epochs=130, epoch_clips=100_000, batch_size=12, learning_rate=2e-5, optimizer="adamw", beta1=0.9, beta2=0.999, weight_decay=1e-4, clip_gradient=0.0,
-        schedule="passt", warmup_epochs=5.0, decay_from=50/130, decay_to=100/130, final_rate=0.01, balanced=True, sampler="weighted-without",
-        mixup_rate=0.5, mixup_beta=2.0, mixup_labels=True, precision="bfloat16",
-        start="ImageNet DeiT-B distilled 384", averaging="every 5 epochs from epoch 50", source="kkoutini/PaSST 2a5c818: ex_audioset.py, audioset/dataset.py",
-        left_out=("weight averaging", "second mixup, of log-mels, Beta(0.3, 0.3)", "impulse responses (off as published)", "float16 with loss scaling (here bfloat16)",
-                  "one rate an epoch (here it moves at every step)", "start from ImageNet")),
-    "psla": Recipe(epochs=30, epoch_clips=0, batch_size=100, learning_rate=1e-4, optimizer="adam", beta1=0.95, beta2=0.999, weight_decay=5e-7, clip_gradient=0.0,
-        schedule="halving", warmup_steps=1000, halve_from=10, halve_every=5, balanced=True, sampler="weighted-with",
-        mixup_rate=0.5, mixup_beta=10.0, mixup_labels=True, precision="float32",
-        start="ImageNet EfficientNet-B2", averaging="epochs 16 to 30 of 30", source="YuanGongND/psla 76aedd1: egs/audioset/run.sh, src/traintest.py",
-        left_out=("weight averaging", "mixup partner from all clips (here from the batch)", "warm-up in stairs of 50 steps (here straight)", "start from ImageNet")),
-    "ast": Recipe(epochs=5, epoch_clips=0, batch_size=12, learning_rate=1e-5, optimizer="adam", beta1=0.95, beta2=0.999, weight_decay=5e-7, clip_gradient=0.0,
-        schedule="halving", warmup_steps=1000, halve_from=2, halve_every=1, balanced=True, sampler="weighted-with",
-        mixup_rate=0.5, mixup_beta=10.0, mixup_labels=True, precision="bfloat16",
-        start="ImageNet DeiT-B distilled 384", averaging="epochs 1 to 5 of 5", source="YuanGongND/ast 31088be: egs/audioset/run.sh, src/traintest.py",
-        left_out=("weight averaging", "mixup partner from all clips (here from the batch)", "warm-up in stairs of 50 steps (here straight)",
-                  "float16 with loss scaling (here bfloat16)", "start from ImageNet")),
-}
+def _read_recipes() -> dict[str, Recipe]:
+    with (files("spa_lib")/"assets"/"recipes.toml").open("rb") as f:
+        tables = tomllib.load(f)
+    return {name: Recipe(**values | dict(left_out=tuple(values["left_out"]))) for name, values in tables.items()}
 
-# %% ../../nbs/runs/recipe.ipynb #cell-38
-RECIPES |= {
-    "panns": Recipe(epochs=60, epoch_clips=320_000, batch_size=32, learning_rate=1e-3, optimizer="adam-amsgrad", beta1=0.9, beta2=0.999, weight_decay=0.0, clip_gradient=0.0,
-        schedule="constant", balanced=True, sampler="class-turn", mixup_rate=1.0, mixup_beta=1.0, mixup_labels=True, precision="float32",
-        start="scratch", averaging="none", source="qiuqiangkong/audioset_tagging_cnn d2f4b8c: README.md, pytorch/main.py, utils/data_generator.py",
-        left_out=("mixup of log-mels (here of waveforms)", "64 clips mixed in pairs into a batch of 32 (here 32 with partners among themselves)")),
-    "htsat": Recipe(epochs=100, epoch_clips=0, batch_size=128, learning_rate=1e-3, optimizer="adamw", beta1=0.9, beta2=0.999, weight_decay=0.05, clip_gradient=1.0,
-        schedule="steps", balanced=True, sampler="class-turn", mixup_rate=1.0, mixup_beta=0.5, mixup_labels=False, precision="float32",
-        start="scratch, or ImageNet Swin-T where given", averaging="the best epochs, by hand", source="RetroCirce/HTS-Audio-Transformer 2e29471: config.py, sed_model.py, data_generator.py",
-        left_out=("weight averaging", "mixup of log-mels (here of waveforms)", "choice of the best of up to 100 epochs (here the last)",
-                  "a class's clip drawn anew at each turn (here all of them in turn)")),
-    "mn": Recipe(epochs=80, epoch_clips=0, batch_size=128, learning_rate=6e-5, optimizer="adam", beta1=0.9, beta2=0.999, weight_decay=0.0, clip_gradient=0.0,
-        schedule="passt", warmup_epochs=10.0, decay_from=10/80, decay_to=75/80, final_rate=0.01, balanced=False,
-        mixup_rate=1.0, mixup_beta=0.3, mixup_labels=True, precision="float32",
-        start="its AudioSet checkpoint", averaging="none", source="fschmid56/EfficientAT: ex_esc50.py (fine-tuning on ESC-50)",
-        left_out=("mixup of log-mels (here of waveforms)", "waveform mixup before it", "random gain and roll", "cross-entropy over 50 exclusive classes",
-                  "one rate an epoch (here it moves at every step)")),
-}
+RECIPES: dict[str, Recipe] = _read_recipes()
 
 # %% ../../nbs/runs/recipe.ipynb #cell-40
 FACTS = ("start", "averaging", "left_out", "source") # fields of a Recipe that are for the reader only
@@ -229,6 +219,8 @@ FACTS = ("start", "averaging", "left_out", "source") # fields of a Recipe that a
 def run_values(
     name: str, # of the encoder whose recipe it is
 ) -> dict: # field of RunConfig -> value
-    "What a published recipe sets in a run's configuration. The new heads learn at the encoder's rate: the authors know but one."
+    """What a published recipe sets in a run's configuration.
+    The new heads learn at the encoder's rate: the authors know but one."""
     recipe = RECIPES[one_of(name, RECIPES, "recipe")]
-    return {k: v for k, v in asdict(recipe).items() if k not in FACTS and v is not None} | dict(head_learning_rate=recipe.learning_rate)
+    values = {k: v for k, v in asdict(recipe).items() if k not in FACTS and v is not None}
+    return values | dict(head_learning_rate=recipe.learning_rate)

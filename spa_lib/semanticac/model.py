@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/model.ipynb #cell-3
-from ..data import Clips, split_by_recording
+from ..data import HOLDOUT_SEED, Clips, labelled_clips, pick_unseen, split_by_fold, split_by_recording
 from ..encoders import create_encoder
 from ..encoders.base import CHECKPOINTS
 from ..losses import total_loss
@@ -20,12 +20,11 @@ from ..model import SPAModel
 from ..ontology import Ontology
 from ..runs import seeded
 from ..text import label_features, text_features
-from ..train import HOLDOUT_SEED, OfficialHead
+from ..train import OfficialHead
 from ..utils import cache_dir
 
 # %% ../../nbs/semanticac/model.ipynb #cell-4
 from .config import SemanticConfig
-from .labelled import labelled_clips, pick_unseen, sides
 from .losses import semantic_loss, similarity_matrix
 from .similarity import MapEncoder, make_similarity
 from .text_tower import make_tower, prompted
@@ -45,7 +44,7 @@ def load_sides(
     "The clips of a run (section 3.1)."
     table, names = labelled_clips(cfg.source, cfg.root, cfg.per_class, cfg.clip_seconds, cfg.download)
     unseen = pick_unseen(list(names), cfg.unseen, cfg.unseen_seed) if cfg.unseen else []
-    learn, judge = sides(table, cfg.eval_fold, unseen)
+    learn, judge = split_by_fold(table, cfg.eval_fold, unseen)
     if cfg.holdout: learn, judge = split_by_recording(learn, cfg.holdout, HOLDOUT_SEED)
     seen = {m: n for m, n in names.items() if m not in unseen}
     judged, full = {m: names[m] for m in unseen} or seen, Ontology.audioset()

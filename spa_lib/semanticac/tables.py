@@ -10,7 +10,8 @@ __all__ = ['PAPER_ACCURACY', 'LIKE_FOR_LIKE', 'SETS', 'paper_accuracy', 'artefac
 from pathlib import Path
 import pandas as pd
 from ..runs import Run
-from .config import listener, runs_of, semantic_arm
+from .config import encoder_in_words, semantic_variant
+from .studies import runs_of
 from .train import accuracy_table
 from ..utils import one_of
 
@@ -29,10 +30,10 @@ def paper_accuracy(number: int) -> pd.Series: # percent
 
 # %% ../../nbs/semanticac/tables.ipynb #cell-9
 def artefact_table(
-    artefact: str, # see spa_lib.semanticac.config.ARTEFACTS
+    artefact: str, # see spa_lib.semanticac.studies.ARTEFACTS
     scales: str, # one or more, separated by blanks: "real scratch"
     folder: str|Path|None = None, # of run folders
-    arm = semantic_arm, # function: configuration -> name of a row
+    arm = semantic_variant, # function: configuration -> name of a row
     base: str|None = None, # the row that the others are compared with
     **values, # as for `study`
 ) -> tuple[pd.DataFrame, list[Run]]: # rows (encoder, arm), percent; the runs
@@ -41,7 +42,7 @@ def artefact_table(
     for scale in scales.split():
         found = runs_of(artefact, scale, folder, **values)
         runs += found
-        parts[listener(max((r.config for r in found), key=lambda c: c.freeze))] = accuracy_table(found, arm, base)
+        parts[encoder_in_words(max((r.config for r in found), key=lambda c: c.freeze))] = accuracy_table(found, arm, base)
     return pd.concat(parts, names=["encoder", "arm"]), runs
 
 # %% ../../nbs/semanticac/tables.ipynb #likeforlike
@@ -52,9 +53,9 @@ def differences(
 ) -> pd.DataFrame: # rows (encoder, arm, against); points: difference, low, high
     "What the similarity module does without text, what the text does behind each module, and both together; paired clip by clip."
     heard, rows = {}, {}
-    for r in runs: heard.setdefault(listener(r.config), []).append(r)
+    for r in runs: heard.setdefault(encoder_in_words(r.config), []).append(r)
     for encoder, some in heard.items():
-        found = {base: accuracy_table(some, semantic_arm, base) for base in dict.fromkeys(b for _, b in LIKE_FOR_LIKE)}
+        found = {base: accuracy_table(some, semantic_variant, base) for base in dict.fromkeys(b for _, b in LIKE_FOR_LIKE)}
         for arm, base in LIKE_FOR_LIKE: rows[encoder, arm, base] = found[base].loc[arm, ["difference", "difference_low", "difference_high"]].to_numpy(float)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high"])
     return table.set_axis(pd.MultiIndex.from_tuples(table.index, names=["encoder", "arm", "against"]))
@@ -74,13 +75,13 @@ def semantic_caption(runs: list[Run], data: str|None = None) -> str:
     data = found + (f" ({data})" if data else "") if "synthetic" in found else data or found
     train, judge = ([r.metrics[k] for r in runs] for k in ("n_train", "n_eval"))
     span = lambda v: f"{min(v):,}" + f" to {max(v):,}"*(min(v) < max(v))
-    folds, kinds = len({(r.config.eval_fold, r.config.unseen_seed) for r in runs}), {listener(r.config) for r in runs}
-    seeds = [len({r.config.seed for r in runs if listener(r.config) == kind}) for kind in kinds]
+    folds, kinds = len({(r.config.eval_fold, r.config.unseen_seed) for r in runs}), {encoder_in_words(r.config) for r in runs}
+    seeds = [len({r.config.seed for r in runs if encoder_in_words(r.config) == kind}) for kind in kinds]
     return f"{data}: {span(train)} clips to train, {span(judge)} to judge, {folds} fold{'s'*(folds > 1)}, {span(seeds)} seed{'s'*(max(seeds) > 1)}"
 
 def semantic_provenance(runs: list[Run]) -> pd.DataFrame:
     "What a table came from, one row a run; accuracy in [0, 1]."
-    rows = [dict(run=r.folder.name, encoder=listener(r.config), source=r.config.source, arm=semantic_arm(r.config), fold=r.config.eval_fold, seed=r.config.seed,
+    rows = [dict(run=r.folder.name, encoder=encoder_in_words(r.config), source=r.config.source, arm=semantic_variant(r.config), fold=r.config.eval_fold, seed=r.config.seed,
                  accuracy=r.metrics["accuracy"]["value"], clips_hash=r.metrics["clips_hash"], config_hash=r.metrics["config_hash"]) for r in runs]
     return pd.DataFrame(rows).drop_duplicates("run").sort_values("run", ignore_index=True)
 

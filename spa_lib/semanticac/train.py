@@ -17,14 +17,14 @@ from torch import nn
 from tqdm import tqdm
 
 # %% ../../nbs/semanticac/train.ipynb #cell-4
-from ..data import Clips, Embedded, Frozen, batches, clip_list_hash, embed_clips
+from ..data import Clips, Embedded, Frozen, batches, clip_list_hash, embed_clips, weak_classes
 from ..ontology import Ontology
 from ..runs import Run, config_hash, epoch_order, finite_step, is_finished, keep_last, load_checkpoint, measure, pick_device, save_checkpoint, seeded, versions, write_config, write_results
 from ..utils import write_atomic
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
-from .labelled import augment, weak_classes
+from .labelled import augment
 from .losses import similarity_matrix
 from .model import Sides, load_sides, make_listener, make_system
 from .similarity import count_parameters
@@ -68,7 +68,7 @@ def learning_step(t: Learning, batch, step: int) -> float: # the loss
     with seeded(t.cfg.seed, t.epoch, step): loss = t.model.loss(augment(wave) if t.cfg.augment else wave, labels)
     t.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    (told,), _ = finite_step(t.model, [loss], f"epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}", f"head_learning_rate ({t.cfg.head_learning_rate})")
+    (told,), _ = finite_step(t.model, [loss], f"epoch {t.epoch}, step {step}; the clips: {', '.join(batch.clip_ids)}")
     t.optimizer.step()
     return told
 

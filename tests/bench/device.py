@@ -121,7 +121,7 @@ class Ours:
         return 0.1*torch.randn(clips, int(self.args.seconds*self.encoder.sample_rate), device=self.device), y.float()
 
     def train(self, wave, y, alpha=ALPHA):
-        """A training step, with the one look at the device that `spa_lib.train.training_step` takes."""
+        """A training step, with the one look at the device that `spa_lib.runs.Trainer.training_step` takes."""
         self.model.train()
         wave, y = mixup(wave, y, RECIPES["passt"].mixup_rate, RECIPES["passt"].mixup_beta)
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -130,13 +130,13 @@ class Ours:
         loss, _ = total_loss(logits.float(), E_a.float(), E_t, y, self.distances, alpha, align=self.model.align)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        finite_step(self.model, [loss], "the benchmark", "lr")
+        finite_step(self.model, [loss], "the benchmark")
         self.optimizer.step()
         if alpha: self.gauges.add(E_a.detach(), E_t.detach(), y)
 
     @torch.no_grad()
     def evaluate(self, wave):
-        """Logits of waveforms, in float32 as `spa_lib.runs.predict` has them."""
+        """Logits of waveforms, in float32 as `spa_lib.model.predict` has them."""
         self.model.eval()
         self.model(wave, self.encoder.sample_rate)
 
