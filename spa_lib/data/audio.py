@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-# %% ../../nbs/data/audio.ipynb #85389390
+# %% ../../nbs/data/audio.ipynb #0672672f
 import numpy as np
 import torch
 import urllib3
@@ -68,7 +68,7 @@ def is_url(root: str|Path) -> bool: # http or https
     "Whether a folder is an address rather than a path."
     return str(root).startswith(("http://", "https://"))
 
-# %% ../../nbs/data/audio.ipynb #dd2bb9d7
+# %% ../../nbs/data/audio.ipynb #6adca28b
 @cache
 def _pool(process: int, proxy: str|None) -> urllib3.PoolManager:
     "Open connections, of one process: after a fork two processes must not share them."
@@ -244,7 +244,7 @@ def _decode_soundfile(source, start, end):
         lacking = stop - first - len(x)
         return x, f.samplerate, lacking - (_VORBIS_BLOCK if f.format == "OGG" else 0)
 
-# %% ../../nbs/data/audio.ipynb #6d52ff0e
+# %% ../../nbs/data/audio.ipynb #2ca00e2e
 def _decoder(path: str, source: str|io.BytesIO) -> tuple[Callable, tuple]:
     "The function that decodes, and the errors by which it says that it cannot."
     try:

@@ -133,7 +133,7 @@ def nearest_label(
     near = get_close_matches(label, [*ontology.names, *ontology.mids], n=1)
     return repr(label) + (f"; did you mean {near[0]!r}?" if near else "")
 
-# %% ../../nbs/data/clips.ipynb #1d57cd78
+# %% ../../nbs/data/clips.ipynb #aba45e58
 def resolve_labels(
     table: pd.DataFrame, # clip table whose `mids` are labels as a source writes them
     ontology: Ontology, # its classes are the valid labels

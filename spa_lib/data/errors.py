@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['PROBLEMS', 'ON_PROBLEM', 'log', 'explain', 'Problem', 'ClipError', 'counts_of', 'refuse_or_leave_out']
 
-# %% ../../nbs/data/errors.ipynb #4ebecfbd
+# %% ../../nbs/data/errors.ipynb #f53cebaa
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# %% ../../nbs/data/errors.ipynb #90328457
+# %% ../../nbs/data/errors.ipynb #fbc00d35
 import pandas as pd
 
-# %% ../../nbs/data/errors.ipynb #d2314443
+# %% ../../nbs/data/errors.ipynb #cbf78014
 from ..utils import one_of
 
 # %% ../../nbs/data/errors.ipynb #cell-7

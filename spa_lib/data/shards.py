@@ -206,7 +206,7 @@ def _full_disk_explained(folder: Path, shards: dict[str, Shard], done: dict[str,
         raise OSError(e.errno, f"no space left in {folder} ({free/1e9:.3g} GB free).{needed} Free some: "
                                f"{way_on}") from e
 
-# %% ../../nbs/data/shards.ipynb #3ede5499
+# %% ../../nbs/data/shards.ipynb #5134390b
 def _end_with_parent() -> None:
     "End this process when the one that started it ends."
     def wait():

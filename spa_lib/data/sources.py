@@ -7,7 +7,7 @@ __all__ = ['ADDRESSES', 'SET_LISTS', 'LABELLED_SETS', 'Segment', 'read_segments'
            'esc10_clips', 'urbansound8k_clips', 'class_names', 'weak_classes', 'labelled_clips', 'csv_clips',
            'DatasetAudio', 'dataset_clips', 'Manifest', 'manifest']
 
-# %% ../../nbs/data/sources.ipynb #d14af110
+# %% ../../nbs/data/sources.ipynb #224fa8ef
 import csv, hashlib, io, math, os, re, shutil, tarfile, tempfile, zipfile, zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../../nbs/data/sources.ipynb #75aaddef
+# %% ../../nbs/data/sources.ipynb #384cabbd
 import numpy as np
 import pandas as pd
 
-# %% ../../nbs/data/sources.ipynb #0432af1f
+# %% ../../nbs/data/sources.ipynb #ad068a97
 from .clips import (
     SOURCES, clip_list_hash, clip_table, read_clips, register_source, resolve_labels)
 from .errors import Problem, log, refuse_or_leave_out
@@ -232,9 +232,11 @@ def class_names(
     return {c.mid: c.category for c in class_map(dataset)}
 
 def weak_classes(
-    dataset: str, # "esc50" or "urbansound8k"
+    dataset: str, # "esc50" or "urbansound8k", or a synthetic set, which has none
 ) -> set[str]: # AudioSet ids
     "Categories that AudioSet has no equal for; no class distances are to be read off them."
+    if dataset in SINGLE_EVENT_SETS:
+        return set()
     return {c.mid for c in class_map(dataset) if c.match == "weak"}
 
 # %% ../../nbs/data/sources.ipynb #cell-12l
@@ -290,7 +292,7 @@ def _column(rows: pd.DataFrame, name: str, default, kind: Callable = str) -> lis
     except ValueError as e:
         raise ValueError(f"column {name!r} of the csv: {e}") from None
 
-# %% ../../nbs/data/sources.ipynb #48beeff5
+# %% ../../nbs/data/sources.ipynb #47cfa487
 @register_source("csv", add_ancestors=True)
 def csv_clips(
     root: str|Path, # the csv file

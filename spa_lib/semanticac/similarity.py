@@ -51,7 +51,7 @@ def feature_map(
 
 # %% ../../nbs/semanticac/similarity.ipynb #cell-11
 class MapEncoder(nn.Module):
-    "An encoder whose `embed` gives M instead of one vector, for `spa_lib.data.frozen` and the models of this wing."
+    "An encoder whose `embed` gives M instead of one vector, for `spa_lib.data.embed_clips` and the models of this wing."
     def __init__(self, encoder: Encoder):
         super().__init__()
         one_of(encoder.name, MAPS, "encoder with a feature map")
