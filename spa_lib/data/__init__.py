@@ -10,7 +10,6 @@ from .clips import (
     split_by_recording, targets)
 from .dataset import Batch, Clips, Collate, Embedded, WholeClips, batches, embed_clips, load_batches
 from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, refuse_or_leave_out
-from .frozen import Frozen
 from .shards import CODECS, Packing, encode, pack, read_index, shard_table, verify
 from .sounds import motor, notes, percussion, reverberation, rush, signal, voice
 from .sources import (
@@ -24,7 +23,7 @@ from .synth import (
 __all__ = [
     "ADDRESSES", "CLIP_COLUMNS", "CODECS", "CROPS", "FREESOUND_IDS", "HOLDOUT_SEED", "LABELLED_SETS", "ON_PROBLEM",
     "PADS", "PROBLEMS", "RESAMPLERS", "RETRIES", "SET_LISTS", "SHARD_RANGE", "SINGLE_EVENT_SETS", "SOURCES",
-    "SYNTH_VERSION", "Batch", "ClipError", "Clips", "Collate", "DatasetAudio", "Embedded", "Event", "Frozen",
+    "SYNTH_VERSION", "Batch", "ClipError", "Clips", "Collate", "DatasetAudio", "Embedded", "Event",
     "Manifest", "Packing", "Problem", "Segment", "Source", "WholeClips", "audioset_clips", "batches", "check_clips",
     "class_names", "clip_list_hash", "clip_size", "clip_source", "clip_table", "csv_clips", "dataset_clips",
     "decode_clip", "embed_clips", "encode", "esc10_clips", "esc50_clips", "file_problems", "fit_length", "is_url",

@@ -1,52 +1,53 @@
 """One run: its configuration, its recipe, its folder, and how runs are compared."""
 from .recipe import (
     FACTS, OPTIMIZERS, RATE_STEPS, RECIPES, SAMPLERS, SCHEDULES, Recipe, class_turn, epoch_order,
-    halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor, seeded,
+    halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor,
 )
 from .config import (
     AUDIOSET, BY_ENCODER, LOCAL, PRETRAINED, SCALES, AtLeast, ClipsConfig, LessThan, Local, ModelConfig,
-    NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, RecipeConfig, Run, RunConfig, check_together,
-    checked_config, config_hash, encoder_of, find_runs, identity, is_finished, local_fields, make_config,
-    parse_values, parse_where, published_recipe, read_config, read_run, released_checkpoint, run_name,
-    runs_dir, start_values, variant_of, variant_values, write_config, write_results,
+    NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, RecipeConfig, RunConfig, check_together,
+    checked_config, config_hash, encoder_of, identity, local_fields, make_config, parse_values, parse_where,
+    published_recipe, released_checkpoint, run_name, runs_dir, start_values, variant_of, variant_values,
 )
 from .folder import (
-    MARK, NAMES, describe_run, device_name, keep_last, load_checkpoint, save_checkpoint, versions,
+    MARK, NAMES, Run, describe_run, device_name, find_runs, is_finished, keep_last, load_checkpoint,
+    read_config, read_run, save_checkpoint, versions, write_config, write_results,
 )
 from .devices import (
     Processes, agree, average_gradients, destroy_processes, first_alone, gather, init_processes, join, launch,
-    pick_device, process_timeout, share_batch_norm, start_alike, total,
+    process_timeout, share_batch_norm, start_alike, total,
 )
-from .scores import measure
 from .plan import (
-    AUDIOSET_CLIPS, GROUP_KEYS, PLAN_KEYS, SAME_STEP, TRAIN_PARAMETERS, PlannedRun, checkpoint_path,
-    count_clips, epochs_done, estimate, finished_runs, grid, group_values, papermill_words, plan_runs, report,
-    run_command, seconds_from_runs, steps_per_epoch,
+    AUDIOSET_CLIPS, STEP_FIELDS, Plan, PlannedRun, RunGroup, checkpoint_path, count_clips, epochs_done,
+    estimate, estimate_run, finished_runs, grid, group_values, papermill_words, plan_runs, read_plan, report,
+    run_command, seconds_from_runs, steps_per_epoch, train_parameters,
 )
 from .comparison import (
-    KEYS, SPA_FIELDS, Experiment, Resampled, by_seed, by_seed_mean, candidate_table, caption, chance_of,
-    check_runs, choose, comparable, compare, evaluated, experiments, level_table, ontology_of, over_seeds,
-    paired_runs, paired_table, provenance, runs_table, selection_key,
+    METRIC_KEYS, SELECTION, SPA_FIELDS, Experiment, Resampled, by_seed, by_seed_mean, candidate_table,
+    caption, chance_of, check_pair, check_runs, choose, comparable, compare, comparison_key, evaluated,
+    experiments, level_table, ontology_of, over_seeds, paired_runs, paired_table, provenance, runs_table,
+    selection_key,
 )
 from .trainer import Task, Trainer, finite_step, loader_errors, predict_clips
 
 __all__ = [
-    "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "GROUP_KEYS", "KEYS", "LOCAL", "MARK", "NAMES",
-    "OPTIMIZERS", "PLAN_KEYS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAME_STEP", "SAMPLERS", "SCALES",
-    "SCHEDULES", "SPA_FIELDS", "TRAIN_PARAMETERS", "AtLeast", "ClipsConfig", "Experiment", "LessThan",
-    "Local", "ModelConfig", "NonNegativeFloat", "NonNegativeInt", "OneOf", "PlannedRun", "PositiveInt",
-    "Processes", "Recipe", "RecipeConfig", "Resampled", "Run", "RunConfig", "Task", "Trainer", "agree",
-    "average_gradients", "by_seed", "by_seed_mean", "candidate_table", "caption", "chance_of", "check_runs",
-    "check_together", "checked_config", "checkpoint_path", "choose", "class_turn", "comparable", "compare",
-    "config_hash", "count_clips", "describe_run", "destroy_processes", "device_name", "encoder_of",
-    "epoch_order", "epochs_done", "estimate", "evaluated", "experiments", "find_runs", "finished_runs",
-    "finite_step", "first_alone", "gather", "grid", "group_values", "halving_factor", "identity",
-    "init_processes", "is_finished", "join", "keep_last", "launch", "level_table", "load_checkpoint",
-    "loader_errors", "local_fields", "make_config", "make_optimizer", "measure", "mixup", "ontology_of",
-    "over_seeds", "paired_runs", "paired_table", "papermill_words", "parse_values", "parse_where",
-    "pick_device", "plan_runs", "predict_clips", "process_timeout", "provenance", "published_recipe",
-    "rate_factor", "read_config", "read_run", "released_checkpoint", "report", "run_command", "run_name",
-    "run_values", "runs_dir", "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs",
-    "seeded", "selection_key", "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total",
-    "variant_of", "variant_values", "versions", "write_config", "write_results",
+    "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "LOCAL", "MARK", "METRIC_KEYS", "NAMES",
+    "OPTIMIZERS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAMPLERS", "SCALES", "SCHEDULES", "SELECTION",
+    "SPA_FIELDS", "STEP_FIELDS", "AtLeast", "ClipsConfig", "Experiment", "LessThan", "Local", "ModelConfig",
+    "NonNegativeFloat", "NonNegativeInt", "OneOf", "Plan", "PlannedRun", "PositiveInt", "Processes", "Recipe",
+    "RecipeConfig", "Resampled", "Run", "RunConfig", "RunGroup", "Task", "Trainer", "agree",
+    "average_gradients", "by_seed", "by_seed_mean", "candidate_table", "caption", "chance_of", "check_pair",
+    "check_runs", "check_together", "checked_config", "checkpoint_path", "choose", "class_turn", "comparable",
+    "compare", "comparison_key", "config_hash", "count_clips", "describe_run", "destroy_processes",
+    "device_name", "encoder_of", "epoch_order", "epochs_done", "estimate", "estimate_run", "evaluated",
+    "experiments", "find_runs", "finished_runs", "finite_step", "first_alone", "gather", "grid",
+    "group_values", "halving_factor", "identity", "init_processes", "is_finished", "join", "keep_last",
+    "launch", "level_table", "load_checkpoint", "loader_errors", "local_fields", "make_config",
+    "make_optimizer", "mixup", "ontology_of", "over_seeds", "paired_runs", "paired_table", "papermill_words",
+    "parse_values", "parse_where", "plan_runs", "predict_clips", "process_timeout", "provenance",
+    "published_recipe", "rate_factor", "read_config", "read_plan", "read_run", "released_checkpoint",
+    "report", "run_command", "run_name", "run_values", "runs_dir", "runs_table", "save_checkpoint",
+    "schedule_factor", "seconds_from_runs", "selection_key", "share_batch_norm", "start_alike",
+    "start_values", "steps_per_epoch", "total", "train_parameters", "variant_of", "variant_values",
+    "versions", "write_config", "write_results",
 ]

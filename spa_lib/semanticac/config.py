@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS
 from ..model import BRANCHES, Centred
 from ..runs import AtLeast, Local, Run, checked_config, config_hash, find_runs, read_run, runs_dir
 from ..data import LABELLED_SETS

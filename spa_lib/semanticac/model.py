@@ -13,15 +13,12 @@ from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/model.ipynb #cell-3
 from ..data import HOLDOUT_SEED, Clips, labelled_clips, pick_unseen, split_by_fold, split_by_recording
-from ..encoders import create_encoder
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS, OfficialHead, create_encoder
 from ..losses import total_loss
 from ..model import SPAModel
 from ..ontology import Ontology
-from ..runs import seeded
 from ..text import label_features, text_features
-from ..train import OfficialHead
-from ..utils import cache_dir
+from ..utils import cache_dir, seeded
 
 # %% ../../nbs/semanticac/model.ipynb #cell-4
 from .config import SemanticConfig
