@@ -48,7 +48,6 @@ PENDING = { # imports that do not fit yet: (importer, imported). To become empty
     ("semanticac.config", "semanticac.similarity"),
     ("semanticac.model", "semanticac.config"),
     ("semanticac.model", "semanticac.similarity"),
-    ("semanticac.model", "train"),
     ("semanticac.train", "semanticac.labelled"),
     ("semanticac.train", "semanticac.similarity"),
 }
