@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
+from .beyond import BRANCHES
 from .data import HOLDOUT_SEED, Clips, Embedded, clip_list_hash, embed_clips, read_clips
 from .data import split_by_recording
 from .encoders import Frozen, OfficialHead, create_encoder
@@ -113,7 +114,7 @@ def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Mod
         return OfficialHead(encoder, [full.index(m) for m in ontology.mids])
     with seeded(cfg.seed, 1):
         T_hat = label_features(ontology, cfg.method, cfg.text_model)
-        return SPAModel(encoder, T_hat, cfg.dim, cfg.text_branch)
+        return SPAModel(encoder, T_hat, cfg.dim, BRANCHES[cfg.text_branch])
 
 # %% ../nbs/04_train.ipynb #f0e1d2c4
 def freeze_encoder(

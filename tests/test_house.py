@@ -177,6 +177,13 @@ def test_top_level_is_the_given_one():
     assert {t for t in top if not t.startswith(".")} <= TOP_LEVEL
 
 
+def test_every_picture_is_listed():
+    pictures = {Path(f).name for f in tracked_files() if re.fullmatch(r"figures/[^/]+\.(svg|png)", f)}
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "figures" / "README.md").read_text())
+    assert {link for link in links if link.endswith((".svg", ".png"))} == pictures
+    assert all((ROOT / "figures" / link).exists() for link in links)
+
+
 @pytest.mark.parametrize("name", ["Snakefile", "semanticac.smk"])
 def test_workflow_keeps_the_line_width(name):
     """Ruff does not read Snakemake's language."""

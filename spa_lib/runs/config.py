@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 # %% ../../nbs/runs/config.ipynb #7a43bedc
+from ..beyond import BRANCHES
 from ..data import SOURCES
 from ..encoders import encoder_names
-from ..model import BRANCHES
 from ..ontology import METHODS
 from .recipe import OPTIMIZERS, SAMPLERS, SCHEDULES, run_values
 from ..utils import one_of, project_root

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import ClassVar
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
+from ..beyond import BRANCHES, Centred
 from ..encoders import CHECKPOINTS
-from ..model import BRANCHES, Centred
 from ..runs import AtLeast, Local, Run, checked_config, config_hash, find_runs, read_run, runs_dir
 from ..data import LABELLED_SETS
 from .losses import LOSSES
@@ -41,7 +41,7 @@ class SemanticModel:
     logit_scale: float = 14.3         # factor of the cosines; 1 = Eq. 3 as printed, 14.3 = CLIP's start
     learn_scale: bool = True          # train the factor along, as CLIP does
     method: str = "concat"            # for spa: label description, or "semanticac": the prompt above
-    text_branch: str = "trained"      # for spa, see spa_lib.model.BRANCHES
+    text_branch: str = "trained"      # for spa, see spa_lib.beyond.BRANCHES
     alpha: float = 0.03               # for spa: weight of L_SPA
 
 # %% ../../nbs/semanticac/config.ipynb #cell-7

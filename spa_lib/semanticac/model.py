@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/model.ipynb #cell-3
+from ..beyond import BRANCHES
 from ..data import HOLDOUT_SEED, Clips, labelled_clips, pick_unseen, split_by_fold, split_by_recording
 from ..encoders import CHECKPOINTS, OfficialHead, create_encoder
 from ..losses import total_loss
@@ -119,7 +120,7 @@ class SPA(nn.Module):
         def features(classes):
             if cfg.method == "semanticac": return text_features(prompted(classes.values(), cfg.prompt))
             return label_features(Ontology.audioset().subset(list(classes)), cfg.method)
-        self.model, self.alpha, self.by_name = SPAModel(_Mean(listen), features(seen), cfg.dim, cfg.text_branch), cfg.alpha, seen.keys() != judged.keys()
+        self.model, self.alpha, self.by_name = SPAModel(_Mean(listen), features(seen), cfg.dim, BRANCHES[cfg.text_branch]), cfg.alpha, seen.keys() != judged.keys()
         self.register_buffer("distances", torch.as_tensor(Ontology.audioset().subset(list(seen)).distances))
         self.register_buffer("T_judged", torch.as_tensor(features(judged)))
 
