@@ -68,7 +68,7 @@ bench: setup
 browser-test: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	@for b in chromium chromium-browser google-chrome; do command -v $$b >/dev/null && exit 0; done; $(BIN)/playwright install --with-deps chromium
-	SPA_LIB_BROWSER_TEST=1 $(BIN)/python -m pytest -q -rs tests/test_listening_browser.py
+	SPA_LIB_BROWSER_TEST=1 $(BIN)/python -m pytest -q -rs tests/perception/test_listening_browser.py
 
 export: setup
 	$(BIN)/nbdev_export

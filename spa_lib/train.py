@@ -24,12 +24,12 @@ from tqdm import tqdm
 from .data import Clips, clip_list_hash, freeze_encoder, read_clips, split_by_recording
 from .encoders import create_encoder
 from .losses import total_loss
-from .metrics import AudioGauges, mean_average_precision, omap, text_gauges
+from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
 from .ontology import Ontology
 from .runs import Processes, agree, destroy_processes, first_alone, init_processes, launch
 from .runs import Run, RunConfig, config_hash, make_config, run_name, runs_dir
-from .runs import Task, Trainer, describe_run, device_name, is_finished, keep_last, measure, pick_device
+from .runs import Task, Trainer, describe_run, device_name, is_finished, keep_last, pick_device
 from .runs import predict_clips, read_config, read_run, seeded, write_config, write_results
 from .text import label_features
 from .utils import project_root
@@ -142,7 +142,7 @@ class SPATask(Task):
             model.encoder.embed = torch.compile(model.encoder.embed)
         self.cfg, self.data = cfg, data
         self.distances = torch.as_tensor(data.ontology.distances, device=device)
-        self.audio = AudioGauges(cfg.dim).to(device)
+        self.audio = AudioStatistics(cfg.dim).to(device)
         self.start = self.label_statistics()
 
     def parameter_groups(self) -> list[dict]:
@@ -173,7 +173,7 @@ class SPATask(Task):
 
     def label_statistics(self) -> dict[str, float]:
         "How alike the label embeddings are now."
-        return text_gauges(self.model.label_embeddings(), self.data.ontology.distances)
+        return text_statistics(self.model.label_embeddings(), self.data.ontology.distances)
 
     def statistics(self) -> dict[str, float]:
         "Of the label embeddings now, and of the audio embeddings of the epoch."

@@ -28,10 +28,10 @@ HEAVY = {
     "nbdev",
 }
 NO_RETURN_TYPE = {  # public functions that do not say yet what they return; to become empty
-    "AudioGauges.add", "AudioGauges.reset", "Clips.set_epoch", "Embedded.set_epoch",
+    "Clips.set_epoch", "Embedded.set_epoch",
     "FrontEnd.constant", "Learning.resume", "Learning.save", "SemanticAC.train", "WebFile.close",
     "WebFile.close_reply", "WebFile.readable", "WebFile.readinto", "WholeClips.take", "agree",
-    "answer", "average_gradients", "checked_config", "d_prime", "draw_accuracy", "first_alone",
+    "answer", "average_gradients", "checked_config", "draw_accuracy", "first_alone",
     "init_cnn", "init_mn", "init_vit", "keep_last", "launch", "learn_epoch", "leave",
     "listening_test", "main", "pack_clips", "read_config", "recount", "resume_state", "save_state",
     "seeded", "set_precision", "share_batch_norm", "start_alike", "tokenizer", "train_epoch",

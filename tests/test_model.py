@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spa_lib.losses import spa_loss
-from spa_lib.metrics import AudioGauges, effective_rank, mean_cosine, ontology_order, text_gauges, uniformity
+from spa_lib.metrics import AudioStatistics, effective_rank, mean_cosine, ontology_order, text_statistics, uniformity
 from spa_lib.model import BRANCHES, SPAModel, info_nce, principal_coordinates
 from spa_lib.ontology import Ontology
 from spa_lib.text import label_features
@@ -140,16 +140,16 @@ def test_gauges_of_known_spaces():
     one = torch.ones(6, 3)
     assert np.isclose(mean_cosine(one), 1) and np.isclose(effective_rank(one), 1) and np.isclose(uniformity(one), 0)
     assert np.isnan(ontology_order(one, ONT.distances[:6, :6]))
-    assert set(text_gauges(eye, ONT.distances[:6, :6])) == {"text_cosine", "text_rank", "text_uniformity", "text_order"}
+    assert set(text_statistics(eye, ONT.distances[:6, :6])) == {"text_cosine", "text_rank", "text_uniformity", "text_order"}
 
 
 def test_audio_gauges_survive_saving_and_do_not_care_about_batches():
     x, y = batch(n=20)
     E_t = torch.randn(40, 16, generator=torch.Generator().manual_seed(3))
-    whole, parts = AudioGauges(16), AudioGauges(16)
+    whole, parts = AudioStatistics(16), AudioStatistics(16)
     whole.add(x, E_t, y)
     parts.add(x[:8], E_t, y[:8])
-    again = AudioGauges(16)
+    again = AudioStatistics(16)
     again.load_state_dict(parts.state_dict())
     again.add(x[8:], E_t, y[8:])
     a, b = whole.read(), again.read()

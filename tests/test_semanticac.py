@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spa_lib.encoders import create_encoder
+from spa_lib.metrics import resampled
 from spa_lib.ontology import Ontology
 from spa_lib.runs import config_hash
 from spa_lib.semanticac import train as room
@@ -23,7 +24,7 @@ from spa_lib.semanticac.similarity import CBAM, CSCM, MAPS, MapEncoder, count_pa
 from spa_lib.semanticac.studies import ARTEFACTS, NOTEBOOKS, runs_of, semantic_runs, study
 from spa_lib.semanticac.tables import clips_in_words, differences, semantic_caption
 from spa_lib.semanticac.text_tower import PROMPTS, TextTower, clip_merges, learn_merges, load_clip, make_tower, prompted, tokenizer
-from spa_lib.semanticac.train import Learning, accuracy, accuracy_table, hits, resampled, train_semantic
+from spa_lib.semanticac.train import Learning, accuracy, accuracy_table, hits, train_semantic
 
 from test_encoders import golden_parts, official_file, relative
 

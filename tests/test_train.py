@@ -1,4 +1,5 @@
 """One run: exact resume after a kill, early failure, and what a run folder promises."""
+
 import json
 import os
 import subprocess
@@ -12,7 +13,16 @@ import pytest
 import torch
 
 from spa_lib import train as train_module
-from spa_lib.runs import OPTIMIZERS, RECIPES, RunConfig, Trainer, find_runs, make_config, paired_table, read_run, run_name, run_values
+from spa_lib.runs import (
+    OPTIMIZERS,
+    RECIPES,
+    Trainer,
+    find_runs,
+    make_config,
+    paired_table,
+    run_name,
+    run_values,
+)
 from spa_lib.train import load_data, make_encoder, make_model, make_trainer, train, train_all
 
 SMALL = make_config("smoke", epochs=3, n_train=48, n_eval=32, bootstrap=20)
@@ -26,7 +36,9 @@ def reference(tmp_path_factory):
 
 def same(a, b):
     assert np.array_equal(a.scores, b.scores) and list(a.clip_ids) == list(b.clip_ids)
-    assert {k: v for k, v in a.metrics.items() if k != "train_seconds"} == {k: v for k, v in b.metrics.items() if k != "train_seconds"}
+    assert {k: v for k, v in a.metrics.items() if k != "train_seconds"} == {
+        k: v for k, v in b.metrics.items() if k != "train_seconds"
+    }
     timeless = [c for c in a.log.columns if c != "seconds"]
     assert a.log[timeless].equals(b.log[timeless])
 
@@ -34,35 +46,70 @@ def same(a, b):
 def test_run_folder_is_complete(reference):
     names = {str(p.relative_to(reference.folder)) for p in reference.folder.rglob("*") if p.is_file()}
     assert names == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"}
-    assert {"mAP", "OmAP", "OmAP_binary", "clips_hash", "config_hash", "seed", "versions", "train_seconds"} <= set(reference.metrics)
+    assert {
+        "mAP",
+        "OmAP",
+        "OmAP_binary",
+        "clips_hash",
+        "config_hash",
+        "seed",
+        "versions",
+        "train_seconds",
+    } <= set(reference.metrics)
     assert len(reference.metrics["OmAP"]["per_level"]) == 22
-    assert reference.metrics["mAP"]["low"] <= reference.metrics["mAP"]["value"] <= reference.metrics["mAP"]["high"]
+    assert (
+        reference.metrics["mAP"]["low"]
+        <= reference.metrics["mAP"]["value"]
+        <= reference.metrics["mAP"]["high"]
+    )
     assert len(reference.log) == SMALL.epochs and reference.log.loss.is_monotonic_decreasing
 
 
-GAUGES = {"text_cosine", "text_rank", "text_uniformity", "text_order", "audio_cosine", "audio_rank", "audio_uniformity", "alignment"}
+STATISTICS = {
+    "text_cosine",
+    "text_rank",
+    "text_uniformity",
+    "text_order",
+    "audio_cosine",
+    "audio_rank",
+    "audio_uniformity",
+    "alignment",
+}
 
 
-def test_gauges_of_every_epoch_and_of_both_ends(reference):
+def test_statistics_of_every_epoch_and_of_both_ends(reference):
     """Of collapse: see spa_lib.metrics.embeddings."""
-    assert GAUGES <= set(reference.log.columns) and reference.log[sorted(GAUGES)].notna().all(axis=None)
+    assert STATISTICS <= set(reference.log.columns)
+    assert reference.log[sorted(STATISTICS)].notna().all(axis=None)
     start, end = (reference.metrics["gauges"][k] for k in ("start", "end"))
     assert set(start) == set(end) and end["text_cosine"] == pytest.approx(reference.log.text_cosine.iloc[-1])
 
 
-COLLAPSING = replace(make_config("smoke", n_train=16, n_eval=8, batch_size=8, clip_seconds=1.0, dim=16, bootstrap=0), epochs=40, alpha=1.0)
+COLLAPSING = replace(
+    make_config("smoke", n_train=16, n_eval=8, batch_size=8, clip_seconds=1.0, dim=16, bootstrap=0),
+    epochs=40,
+    alpha=1.0,
+)
 
 
-@pytest.mark.parametrize("values, times", [({}, 1), (dict(alpha=0.0), 0), (dict(text_branch="centred"), 0)], ids=["trained", "without", "centred"])
+@pytest.mark.parametrize(
+    "values, times",
+    [({}, 1), (dict(alpha=0.0), 0), (dict(text_branch="centred"), 0)],
+    ids=["trained", "without", "centred"],
+)
 def test_the_paper_s_branch_says_once_that_it_has_collapsed(tmp_path, values, times):
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = train(replace(COLLAPSING, **values), tmp_path, progress=False)
-    about = [w for w in said if "the label embeddings have collapsed" in str(w.message)]
+    about = [w for w in caught if "the label embeddings have collapsed" in str(w.message)]
     assert len(about) == times
     if times:
         end = run.metrics["gauges"]["end"]["text_cosine"]
-        assert end > train_module.COLLAPSED and f"is {end:.2f}" in str(about[0].message) and "text_branch='centred'" in str(about[0].message)
+        assert (
+            end > train_module.COLLAPSED
+            and f"is {end:.2f}" in str(about[0].message)
+            and "text_branch='centred'" in str(about[0].message)
+        )
 
 
 def test_finished_run_is_read_not_repeated(reference, monkeypatch):
@@ -91,7 +138,10 @@ def test_stopped_inside_an_epoch_ends_with_the_same_numbers(reference, tmp_path,
 
 def test_killed_again_and_again_ends_with_the_same_numbers(reference, tmp_path):
     """SIGKILL from outside, a random moment after each state that was written."""
-    script = "import sys, json; from spa_lib.runs import RunConfig; from spa_lib.train import train; train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)"
+    script = (
+        "import sys, json; from spa_lib.runs import RunConfig; from spa_lib.train import train; "
+        "train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)"
+    )
     command = [sys.executable, "-c", script, json.dumps(asdict(SMALL)), str(tmp_path)]
     env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     state, rng, kills = tmp_path / run_name(SMALL) / "checkpoint" / "last.pt", np.random.default_rng(0), 0
@@ -118,7 +168,9 @@ def test_killed_again_and_again_ends_with_the_same_numbers(reference, tmp_path):
 def test_state_of_another_run_is_refused(reference, tmp_path):
     other = replace(SMALL, dim=32)
     (tmp_path / run_name(other) / "checkpoint").mkdir(parents=True)
-    (tmp_path / run_name(other) / "checkpoint" / "last.pt").write_bytes((reference.folder / "checkpoint" / "last.pt").read_bytes())
+    (tmp_path / run_name(other) / "checkpoint" / "last.pt").write_bytes(
+        (reference.folder / "checkpoint" / "last.pt").read_bytes()
+    )
     with pytest.raises(ValueError, match="another configuration"):
         train(other, tmp_path, progress=False)
 
@@ -137,15 +189,18 @@ def test_loss_that_is_not_finite_names_the_clips(tmp_path):
 
 
 def test_both_arms_start_alike_and_see_the_same(tmp_path):
-    """With one seed, the only difference between the arms is the loss."""
-    arms = [replace(SMALL, alpha=a, epochs=0) for a in (0.0, 0.1)]
-    encoders = [make_encoder(c) for c in arms]
-    data = load_data(arms[0], encoders[0].sample_rate)
-    states = [make_model(c, e, data.ontology).state_dict() for c, e in zip(arms, encoders)]
+    """With one seed, the only difference between the variants is the loss."""
+    configs = [replace(SMALL, alpha=a, epochs=0) for a in (0.0, 0.1)]
+    encoders = [make_encoder(c) for c in configs]
+    data = load_data(configs[0], encoders[0].sample_rate)
+    states = [make_model(c, e, data.ontology).state_dict() for c, e in zip(configs, encoders)]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     other = make_model(replace(SMALL, method="direct"), make_encoder(SMALL), data.ontology).state_dict()
     assert all(torch.equal(states[0][k], other[k]) for k in other if "T_hat" not in k)
-    assert not torch.equal(make_model(replace(SMALL, seed=1), make_encoder(replace(SMALL, seed=1)), data.ontology).p_a.weight, states[0]["p_a.weight"])
+    assert not torch.equal(
+        make_model(replace(SMALL, seed=1), make_encoder(replace(SMALL, seed=1)), data.ontology).p_a.weight,
+        states[0]["p_a.weight"],
+    )
 
 
 def test_the_text_encoder_never_trains(reference):
@@ -168,18 +223,42 @@ def test_holdout_stays_on_the_training_side():
 
 def test_training_learns(tmp_path):
     """A memorised handful of clips: far above chance on what was trained on."""
-    cfg = replace(make_config("smoke", n_train=32, epochs=25, batch_size=8, mixup_rate=0.0, alpha=0.1, bootstrap=0), decay_from=0.8)
+    cfg = replace(
+        make_config("smoke", n_train=32, epochs=25, batch_size=8, mixup_rate=0.0, alpha=0.1, bootstrap=0),
+        decay_from=0.8,
+    )
     run = train(cfg, tmp_path, progress=False)
     assert run.log.loss.iloc[-1] < 0.5 * run.log.loss.iloc[0]
 
 
-PUBLISHED = {"weighted-with": dict(optimizer="adam", schedule="halving", warmup_steps=4, halve_from=1, halve_every=1, balanced=True, sampler="weighted-with"),
-             "class-turn": dict(optimizer="adam-amsgrad", schedule="steps", balanced=True, sampler="class-turn", epoch_clips=40, mixup_labels=False)}
+PUBLISHED = {
+    "weighted-with": dict(
+        optimizer="adam",
+        schedule="halving",
+        warmup_steps=4,
+        halve_from=1,
+        halve_every=1,
+        balanced=True,
+        sampler="weighted-with",
+    ),
+    "class-turn": dict(
+        optimizer="adam-amsgrad",
+        schedule="steps",
+        balanced=True,
+        sampler="class-turn",
+        epoch_clips=40,
+        mixup_labels=False,
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_stopped_run_of_a_published_recipe_ends_with_the_same_numbers(kind, tmp_path, monkeypatch):
-    cfg, steps, real = replace(SMALL, epochs=2, learning_rate=1e-2, **PUBLISHED[kind]), [], Trainer.training_step
+    cfg, steps, real = (
+        replace(SMALL, epochs=2, learning_rate=1e-2, **PUBLISHED[kind]),
+        [],
+        Trainer.training_step,
+    )
 
     def stopping(*args):
         if len(steps) == 4:
@@ -198,8 +277,20 @@ def test_stopped_run_of_a_published_recipe_ends_with_the_same_numbers(kind, tmp_
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_one_step_of_each_optimizer(optimizer, tmp_path):
-    """The step that torch's own optimizer makes, with the configuration's numbers, on a clone of the classifier's bias."""
-    cfg = replace(SMALL, epochs=1, n_train=16, optimizer=optimizer, beta1=0.8, beta2=0.99, weight_decay=0.1, schedule="constant", clip_gradient=0.0, mixup_rate=0.0)
+    """The step that torch's own optimizer makes, with the configuration's numbers, on a clone of the
+    classifier's bias."""
+    cfg = replace(
+        SMALL,
+        epochs=1,
+        n_train=16,
+        optimizer=optimizer,
+        beta1=0.8,
+        beta2=0.99,
+        weight_decay=0.1,
+        schedule="constant",
+        clip_gradient=0.0,
+        mixup_rate=0.0,
+    )
     encoder = make_encoder(cfg)
     data = load_data(cfg, encoder.sample_rate)
     model = make_model(cfg, encoder, data.ontology)
@@ -207,8 +298,15 @@ def test_one_step_of_each_optimizer(optimizer, tmp_path):
     model.c_a.bias.data.fill_(0.5)
     bias = torch.nn.Parameter(model.c_a.bias.detach().clone())
     trainer.fit()
-    kind = dict(adamw=torch.optim.AdamW, adam=torch.optim.Adam).get(optimizer, lambda *a, **k: torch.optim.Adam(*a, amsgrad=True, **k))
-    own = kind([bias], lr=cfg.head_learning_rate, betas=(0.8, 0.99), weight_decay=0.1)
+    moments = dict(lr=cfg.head_learning_rate, betas=(0.8, 0.99), weight_decay=0.1)
+    own = {
+        "adamw": lambda: torch.optim.AdamW([bias], **moments),
+        "adam": lambda: torch.optim.Adam([bias], **moments),
+        "adam-amsgrad": lambda: torch.optim.Adam([bias], amsgrad=True, **moments),
+        "sgd": lambda: torch.optim.SGD(
+            [bias], lr=cfg.head_learning_rate, momentum=0.9, nesterov=True, weight_decay=0.1
+        ),
+    }[optimizer]()
     bias.grad = model.c_a.bias.grad.clone()
     own.step()
     assert torch.equal(bias, model.c_a.bias) and not torch.equal(bias, torch.full_like(bias, 0.5))
@@ -218,7 +316,13 @@ def test_one_step_of_each_optimizer(optimizer, tmp_path):
 @pytest.mark.parametrize("encoder", RECIPES)
 def test_a_smoke_run_by_each_published_recipe(encoder, tmp_path):
     sizes = dict(epochs=1, batch_size=8, epoch_clips=16, precision="float32")
-    run = train(make_config("smoke", encoder=encoder, n_train=24, n_eval=16, bootstrap=0, **run_values(encoder) | sizes), tmp_path, progress=False)
+    run = train(
+        make_config(
+            "smoke", encoder=encoder, n_train=24, n_eval=16, bootstrap=0, **run_values(encoder) | sizes
+        ),
+        tmp_path,
+        progress=False,
+    )
     assert np.isfinite(run.scores).all() and np.isfinite(run.log.loss).all()
 
 
@@ -232,7 +336,9 @@ def test_failed_run_does_not_stop_the_others(tmp_path):
 
 def test_table_refuses_runs_on_different_clips(reference, tmp_path):
     other = train(replace(SMALL, alpha=0.0, epochs=1), tmp_path, progress=False)
-    changed = replace(other, config=replace(SMALL, alpha=0.0), metrics=other.metrics | {"clips_hash": "different"})
+    changed = replace(
+        other, config=replace(SMALL, alpha=0.0), metrics=other.metrics | {"clips_hash": "different"}
+    )
     with pytest.raises(ValueError, match="not scored on the same clips"):
         paired_table([reference, changed])
 
@@ -240,8 +346,20 @@ def test_table_refuses_runs_on_different_clips(reference, tmp_path):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_real_clips_give_a_real_run(shared, tmp_path, seed):
     """A few real AudioSet-labelled clips through a real AudioSet-trained tagger."""
-    cfg = make_config("real", encoder="mn", size="base", checkpoint=str(shared / "models" / "mn04_as_mAP_432.pt"), root=str(shared / "data" / "audioset_mini"),
-                      n_train=16, n_eval=16, clip_seconds=2.0, epochs=1, batch_size=8, bootstrap=0, seed=seed)
+    cfg = make_config(
+        "real",
+        encoder="mn",
+        size="base",
+        checkpoint=str(shared / "models" / "mn04_as_mAP_432.pt"),
+        root=str(shared / "data" / "audioset_mini"),
+        n_train=16,
+        n_eval=16,
+        clip_seconds=2.0,
+        epochs=1,
+        batch_size=8,
+        bootstrap=0,
+        seed=seed,
+    )
     run = train(cfg, tmp_path, progress=False)
     untouched = train(replace(cfg, head="official", epochs=0, alpha=0.0), tmp_path)
     assert np.isfinite(run.scores).all() and untouched.metrics["mAP"]["value"] > 0.5

@@ -7,20 +7,24 @@ __all__ = ['omap_on_device']
 
 # %% ../../nbs/metrics/torchmetric.ipynb #32237420
 from collections.abc import Iterable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# %% ../../nbs/metrics/torchmetric.ipynb #d62210e1
 from ..losses import nearest_other_positive
-from .ap import as_array, checked_scores, mean_of_classes
-from .ontology_ap import OmAP, level_weights, nearest_positive
+from .ap import as_array, checked_scores
+from .ontology_ap import OmAP, checked_levels, level_weights, nearest_positive
 
 # %% ../../nbs/metrics/torchmetric.ipynb #40d88f65
-def _grades(positive: Tensor, distances: Tensor) -> Tensor:
-    "Grade of each clip and class, [N, C] int64."
+def _error_distance(positive: Tensor, distances: Tensor) -> Tensor:
+    "Distance of each clip and class from the clip's nearest positive, [N, C] int64."
     return nearest_other_positive(positive, distances).long().masked_fill_(positive, 0)
 
 # %% ../../nbs/metrics/torchmetric.ipynb #9b054d4a
 def _ranked_positives(positive: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    "The scores of each class's positives, rising, filled up with infinity [C, most]; and how many they are [C]."
+    "Scores of each class's positives, rising, filled up with infinity [C, most]; how many they are [C]."
     label, clip = positive.T.nonzero(as_tuple=True) # by class
     count = torch.bincount(label, minlength=positive.shape[1])
     turn = torch.arange(len(label), device=label.device) - (count.cumsum(0) - count)[label]
@@ -29,32 +33,45 @@ def _ranked_positives(positive: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]
     return ranked.sort(1).values, count
 
 # %% ../../nbs/metrics/torchmetric.ipynb #32b7866f
-def _counts(positive: Tensor, scores: Tensor, grade: Tensor, grades: int) -> tuple[Tensor, Tensor]:
-    "Clips of each grade in each interval, class after class, best interval first [grades, labels + C]; and positives a class [C]."
+def _counts(
+    positive: Tensor, # bool [N, C]
+    scores: Tensor, # [N, C]
+    error_distance: Tensor, # int64 [N, C]
+    distances: int, # G: how many distances there are
+) -> tuple[Tensor, Tensor]: # clips [G, labels + C], class after class, best interval first; positives [C]
+    "Clips at each distance in each interval of each class, and the positives of each class."
     ranked, count = _ranked_positives(positive, scores)
     first = (count + 1).cumsum(0) - (count + 1) # row of a class's best interval
     row = torch.searchsorted(ranked, scores.T.contiguous(), right=True).neg_().add_((first + count)[:, None])
     rows = len(count) + int(count.sum())
-    return torch.bincount(row.add_(rows*grade.T).flatten(), minlength=rows*grades).view(grades, rows), count
+    cell = row.add_(rows*error_distance.T).flatten()
+    return torch.bincount(cell, minlength=rows*distances).view(distances, rows), count
 
-def _ap(held: Tensor, count: Tensor, prices: Tensor) -> Tensor:
-    "AP [L, C] from `_counts` and the price of each grade at each level [L, grades]."
+def _ap(
+    held: Tensor, # clips at each distance in each interval [G, labels + C]
+    count: Tensor, # positives of each class [C]
+    costs: Tensor, # of an error at each distance, at each level [L, G]
+) -> Tensor: # [L, C]
+    "Average precision from what `_counts` gives."
     label = torch.arange(len(count), device=count.device).repeat_interleave(count + 1)
     first = (count + 1).cumsum(0) - (count + 1)
-    above = torch.nn.functional.pad(held.cumsum(1), (1, 0))
+    above = F.pad(held.cumsum(1), (1, 0))
     met = (above[:, 1:] - above[:, first[label]]).double() # at or above an interval, in its class
-    precision = met[0]/(met[0] + prices @ met)
+    precision = met[0]/(met[0] + costs @ met)
     gained = torch.where(held[0] > 0, held[0]*precision, 0) # 0/0 only where nothing is gained
-    return prices.new_zeros(len(prices), len(count)).index_add_(1, label, gained)/count
+    return costs.new_zeros(len(costs), len(count)).index_add_(1, label, gained)/count
 
 # %% ../../nbs/metrics/torchmetric.ipynb #03e71913
-def _refuse_faults(positive: Tensor, targets: Tensor, scores: Tensor, distances):
+def _refuse_faults(positive: Tensor, targets: Tensor, scores: Tensor, distances: Tensor) -> None:
     "The errors of `omap`, raised by the same checks, after one look from the host."
-    shapes = targets.shape == scores.shape and targets.ndim == 2 and len(distances) == scores.shape[1]
-    if shapes and scores.numel() and bool(((positive == (targets != 0)).all() & positive.any(1).all() & scores.isfinite().all())): return
+    if targets.shape == scores.shape and targets.ndim == 2 and len(distances) == scores.shape[1]:
+        whole = (positive == (targets != 0)).all() & positive.any(1).all() & scores.isfinite().all()
+        if scores.numel() and bool(whole):
+            return
     checked_scores(as_array(targets), scores)
     nearest_positive(targets, distances)
-    raise ValueError(f"targets {tuple(targets.shape)}, scores {tuple(scores.shape)} and distances {tuple(distances.shape)} do not go together")
+    raise ValueError(f"targets {tuple(targets.shape)}, scores {tuple(scores.shape)} "
+                     f"and distances {tuple(distances.shape)} do not go together")
 
 # %% ../../nbs/metrics/torchmetric.ipynb #e1847351
 @torch.no_grad()
@@ -65,17 +82,15 @@ def omap_on_device(
     weighting: str = "official", # or "binary", as for `omap`
     levels: Iterable[int]|None = None, # the lambdas; None = 0 to the largest distance
 ) -> OmAP: # its arrays are numpy, on the host
-    "`omap` on the device of `scores` (CPU or CUDA: float64 is needed), exact, ties included; takes 8 bytes x grades x (labels + C) and five times N x C. Raises the errors of `omap`."
+    "`omap` (section 4.1) on the device of `scores`, exact, ties included. Raises the errors of `omap`."
     scores = torch.as_tensor(scores)
-    scores = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
+    if scores.dtype not in (torch.float32, torch.float64):
+        scores = scores.float()
     targets = torch.as_tensor(targets, device=scores.device)
     positive, distances = targets == 1, torch.as_tensor(distances)
     _refuse_faults(positive, targets, scores, distances)
-    largest = int(distances.max())
-    levels = tuple(range(largest + 1) if levels is None else levels)
-    prices = torch.from_numpy(level_weights(distances, levels, weighting)).to(scores.device)
-    grade = _grades(positive, distances.to(scores.device))
-    held, count = _counts(positive, scores, grade, largest + 1)
-    per_class = _ap(held, count, prices).cpu().numpy()
-    per_level = mean_of_classes(per_class)
-    return OmAP(float(per_level.mean()), per_level, per_class, levels, weighting)
+    levels = checked_levels(levels, distances)
+    costs = torch.from_numpy(level_weights(distances, levels, weighting)).to(scores.device)
+    error_distance = _error_distance(positive, distances.to(scores.device))
+    held, count = _counts(positive, scores, error_distance, costs.shape[1])
+    return OmAP.of_classes(_ap(held, count, costs).cpu().numpy(), levels, weighting)

@@ -17,7 +17,6 @@ from .devices import (
     Processes, agree, average_gradients, destroy_processes, first_alone, gather, init_processes, join, launch,
     pick_device, process_timeout, share_batch_norm, start_alike, total,
 )
-from .scores import measure
 from .plan import (
     AUDIOSET_CLIPS, GROUP_KEYS, PLAN_KEYS, SAME_STEP, TRAIN_PARAMETERS, PlannedRun, checkpoint_path,
     count_clips, epochs_done, estimate, finished_runs, grid, group_values, papermill_words, plan_runs, report,
@@ -42,11 +41,11 @@ __all__ = [
     "epoch_order", "epochs_done", "estimate", "evaluated", "experiments", "find_runs", "finished_runs",
     "finite_step", "first_alone", "gather", "grid", "group_values", "halving_factor", "identity",
     "init_processes", "is_finished", "join", "keep_last", "launch", "level_table", "load_checkpoint",
-    "loader_errors", "local_fields", "make_config", "make_optimizer", "measure", "mixup", "ontology_of",
-    "over_seeds", "paired_runs", "paired_table", "papermill_words", "parse_values", "parse_where",
-    "pick_device", "plan_runs", "predict_clips", "process_timeout", "provenance", "published_recipe",
-    "rate_factor", "read_config", "read_run", "released_checkpoint", "report", "run_command", "run_name",
-    "run_values", "runs_dir", "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs",
-    "seeded", "selection_key", "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total",
+    "loader_errors", "local_fields", "make_config", "make_optimizer", "mixup", "ontology_of", "over_seeds",
+    "paired_runs", "paired_table", "papermill_words", "parse_values", "parse_where", "pick_device",
+    "plan_runs", "predict_clips", "process_timeout", "provenance", "published_recipe", "rate_factor",
+    "read_config", "read_run", "released_checkpoint", "report", "run_command", "run_name", "run_values",
+    "runs_dir", "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs", "seeded",
+    "selection_key", "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total",
     "variant_of", "variant_values", "versions", "write_config", "write_results",
 ]

@@ -118,7 +118,7 @@ class SeqLSTM(nn.Module):
         return self.project((x + self.lstm(x)[0]).mean(1))
 
 class SeqTransf(nn.Module):
-    "CLIP4CLIP's sequential module with a transformer: M [B, d, h, w] -> A [B, C]. The number of tokens is fixed."
+    "CLIP4CLIP's sequential module with a transformer: M [B, d, h, w] -> A [B, C]. The map's size is fixed."
     def __init__(self,
         d: int, # channels of M
         dim: int = 1024, # C
@@ -283,7 +283,7 @@ class SPA(nn.Module):
         dim: int = 1024, # D of the joint space
         text_branch: str = "trained", # see spa_lib.model.BRANCHES
         alpha: float = 0.03, # weight of L_SPA
-        candidates: np.ndarray|None = None, # text features of unseen classes; None: `scores` is of those learned
+        candidates: np.ndarray|None = None, # text features of unseen classes to score; None: those learned
     ):
         super().__init__()
         self.model = SPAModel(MeanEncoder(encoder), features, dim, text_branch)
@@ -305,7 +305,8 @@ class SPA(nn.Module):
         logits = self.model.classify(E_a)
         y = F.one_hot(labels, logits.shape[1]).float()
         E_t = self.model.label_embeddings()
-        loss, _ = total_loss(logits.float(), E_a.float(), E_t, y, self.distances, self.alpha, align=self.model.align)
+        loss, _ = total_loss(logits.float(), E_a.float(), E_t, y, self.distances, self.alpha,
+            align=self.model.align)
         return loss
 
     def scores(self,

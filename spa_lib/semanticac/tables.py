@@ -15,7 +15,7 @@ from ..runs import Run
 from .config import SemanticConfig, encoder_in_words, semantic_variant
 from .studies import runs_of
 from .model import is_correct
-from .train import resampled
+from ..metrics import resampled
 from ..utils import one_of
 
 # %% ../../nbs/semanticac/tables.ipynb #cell-4
@@ -86,8 +86,9 @@ def accuracy_table(
         low, high = _over_recordings(clips.right, clips.recording, replicates)
         by_fold = clips.groupby("fold").right.mean()
         by_seed = _over_seeds(groups[name])
-        row = dict(arm=name, folds=len(by_fold), seeds=len(by_seed), clips=len(clips), accuracy=clips.right.mean(),
-            low=low, high=high, folds_reach=_over_folds(by_fold), seeds_sd=by_seed.std(ddof=1))
+        row = dict(arm=name, folds=len(by_fold), seeds=len(by_seed), clips=len(clips),
+            accuracy=clips.right.mean(), low=low, high=high,
+            folds_reach=_over_folds(by_fold), seeds_sd=by_seed.std(ddof=1))
         if base and name != base and base in pooled:
             both = clips.merge(pooled[base], on=["clip", "fold", "recording"], suffixes=("", "_base"))
             if len(both) != len(clips):
@@ -109,7 +110,7 @@ def artefact_table(
     base: str|None = None, # the row that the others are compared with
     **values, # as for `study`
 ) -> tuple[pd.DataFrame, list[Run]]: # rows (encoder, variant), percent; the runs
-    "Accuracy of each variant at each scale. FileNotFoundError names a missing run and the command that makes it."
+    "Accuracy of each variant at each scale. FileNotFoundError names a missing run and the command for it."
     blocks, runs = {}, []
     for scale in scales.split():
         found = runs_of(artefact, scale, folder, **values)
@@ -129,7 +130,7 @@ LIKE_FOR_LIKE = ( # (variant, what it is compared with)
 def differences(
     runs: list[Run], # of `artefact_table`
 ) -> pd.DataFrame: # rows (encoder, variant, against); points: difference, low, high
-    "What the similarity module adds without text, what the text adds behind each module, and both; paired by clips."
+    "What the module adds without text, what the text adds behind each module, and both; paired by clips."
     groups = {}
     for run in runs:
         groups.setdefault(encoder_in_words(run.config), []).append(run)
@@ -165,7 +166,7 @@ def _span(values: list[int]) -> str: # "400", "300 to 400"
 
 def semantic_caption(
     runs: list[Run], # that a picture shows
-    data: str|None = None, # what the caption says of the clips; beside "synthetic clips" if they are synthetic
+    data: str|None = None, # what the caption says of the clips; synthetic ones are called so besides
 ) -> str:
     "A picture's caption: the clips, how many, folds and seeds."
     found = ", ".join(dict.fromkeys(clips_in_words(run) for run in runs))
@@ -200,7 +201,7 @@ def draw_accuracy(
     table: pd.DataFrame, # from artefact_table
     chance: float|None = None, # percent; a dotted line
 ) -> None:
-    "One line a variant: accuracy, its interval over recordings (thick) and, from three folds on, over folds (thin)."
+    "One line a variant: accuracy, interval over recordings (thick) and, of three folds or more, folds (thin)."
     for i, ((_, variant), row) in enumerate(table.iterrows()):
         if "semanticac" in variant or "LABEL" in variant:
             color = "tab:red"

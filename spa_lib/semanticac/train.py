@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Sides', 'load_sides', 'change_speed', 'augment', 'make_map_encoder', 'spa_features', 'make_system', 'SemanticTask',
-           'recompute_norms', 'score_clips', 'accuracy', 'resampled', 'ontology_scores', 'example_batch',
-           'parameter_counts', 'write_scores', 'make_trainer', 'train_semantic']
+           'recompute_norms', 'score_clips', 'accuracy', 'ontology_scores', 'example_batch', 'parameter_counts',
+           'write_scores', 'make_trainer', 'train_semantic']
 
 # %% ../../nbs/semanticac/train.ipynb #cell-3
 from pathlib import Path
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from ..data import Clips, batches, clip_list_hash, freeze_encoder, split_by_recording
 from ..encoders import create_encoder
 from ..encoders.base import CHECKPOINTS
+from ..metrics import measure, resampled
 from ..ontology import Ontology
 from ..runs import Run, Task, Trainer, config_hash, describe_run, epoch_order, is_finished, keep_last
-from ..runs import measure, pick_device, seeded, write_config, write_results
+from ..runs import pick_device, seeded, write_config, write_results
 from ..text import label_features, text_features
 from ..utils import cache_dir
 
@@ -31,7 +32,8 @@ from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
 from .labelled import labelled_clips, pick_unseen, sides, weak_classes
 from ..train import HOLDOUT_SEED
 from .losses import similarity_matrix
-from .model import SPA, Baseline, MapEncoder, SemanticAC, Untouched, count_parameters, is_correct
+from .model import SPA, Baseline, MapEncoder, SemanticAC, Untouched
+from .model import count_parameters, is_correct
 from .text_tower import prompted
 
 # %% ../../nbs/semanticac/train.ipynb #lab-7
@@ -246,21 +248,6 @@ def accuracy(
             per_class[name] = float(right[labels == c].mean())
     return dict(accuracy=found, per_class=per_class, chance=1/len(names))
 
-# %% ../../nbs/semanticac/train.ipynb #e15dfd2a
-def resampled(
-    values: np.ndarray, # [N], or [N, k]: one number a clip
-    recordings, # [N]
-    n: int = 1000, # replicates
-    seed: int = 0,
-) -> np.ndarray: # [n] or [n, k]: means of the replicates
-    "Means over clips when source recordings are drawn anew."
-    member = np.unique(np.asarray(recordings), return_inverse=True)[1].ravel()
-    sums, counts = np.zeros((member.max() + 1, *values.shape[1:])), np.bincount(member)
-    np.add.at(sums, member, values)
-    draws = np.random.default_rng(seed).integers(len(counts), size=(n, len(counts)))
-    total = counts[draws].sum(1)
-    return sums[draws].sum(1)/(total if values.ndim == 1 else total[:, None])
-
 # %% ../../nbs/semanticac/train.ipynb #cell-17
 def ontology_scores(
     source: str, # of the clips
@@ -296,7 +283,8 @@ def example_batch(
     T = model.tower(model.candidates)[labels]
     S = similarity_matrix(A, T).cpu().numpy().round(5)
     class_names = list(names.values())
-    return dict(clips=[clips.clip_ids[i] for i in rows], labels=[class_names[c] for c in labels], S=S.tolist())
+    return dict(clips=[clips.clip_ids[i] for i in rows], labels=[class_names[c] for c in labels],
+        S=S.tolist())
 
 # %% ../../nbs/semanticac/train.ipynb #cell-19
 def parameter_counts(model: nn.Module) -> dict[str, int]: # as `metrics.json` has it

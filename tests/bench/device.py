@@ -40,7 +40,7 @@ import encoders as of_encoders  # noqa: E402
 import omap as of_omap  # noqa: E402
 from spa_lib.utils import write_atomic  # noqa: E402
 from spa_lib.encoders import create_encoder, encoder_names  # noqa: E402
-from spa_lib.metrics import AudioGauges  # noqa: E402
+from spa_lib.metrics import AudioStatistics  # noqa: E402
 from spa_lib.losses import spa_loss, total_loss  # noqa: E402
 from spa_lib.metrics import omap  # noqa: E402
 from spa_lib.metrics import omap_on_device  # noqa: E402
@@ -109,7 +109,7 @@ class Ours:
         if label.endswith("patchout"): self.encoder.augment = of_encoders.with_patchout(self.encoder).augment
         self.model = SPAModel(self.encoder, label_features(ontology, "concat")).to(self.device, memory_format=torch.channels_last)
         self.distances = torch.as_tensor(ontology.distances, device=self.device)
-        self.gauges = AudioGauges(self.model.p_a.out_features).to(self.device)
+        self.statistics = AudioStatistics(self.model.p_a.out_features).to(self.device)
         self.optimizer = make_optimizer([dict(params=list(self.model.parameters()), lr=1e-5, fused=True)], RECIPES["passt"]) # AdamW
         counted = of_encoders.Tagger(label, self.encoder, self.encoder.front_end, lambda wave: self.model(wave)[0], self.encoder.augment)
         self.gflop = counted.operations(self.batch_of(1)[0])
@@ -132,7 +132,7 @@ class Ours:
         loss.backward()
         finite_step(self.model, [loss], "the benchmark")
         self.optimizer.step()
-        if alpha: self.gauges.add(E_a.detach(), E_t.detach(), y)
+        if alpha: self.statistics.add(E_a.detach(), E_t.detach(), y)
 
     @torch.no_grad()
     def evaluate(self, wave):

@@ -1,4 +1,6 @@
-"""What goes wrong on real machines, and what happens then; the table in nbs/runs/folder.ipynb names these tests."""
+"""What goes wrong on real machines, and what happens then; the table in nbs/runs/folder.ipynb names these
+tests."""
+
 import errno
 import json
 import os
@@ -19,13 +21,17 @@ from spa_lib.data import ClipError
 from spa_lib.runs import Trainer, keep_last, load_checkpoint, make_config, read_run, run_name, save_checkpoint
 from spa_lib.train import train
 
-SMALL = make_config("smoke", epochs=3, n_train=16, n_eval=8, batch_size=8, clip_seconds=1.0, dim=16, bootstrap=5)
+SMALL = make_config(
+    "smoke", epochs=3, n_train=16, n_eval=8, batch_size=8, clip_seconds=1.0, dim=16, bootstrap=5
+)
 
 
 def same(a, b):
     """Bit for bit, but for the clock."""
     assert np.array_equal(a.scores, b.scores) and list(a.clip_ids) == list(b.clip_ids)
-    assert {k: v for k, v in a.metrics.items() if k != "train_seconds"} == {k: v for k, v in b.metrics.items() if k != "train_seconds"}
+    assert {k: v for k, v in a.metrics.items() if k != "train_seconds"} == {
+        k: v for k, v in b.metrics.items() if k != "train_seconds"
+    }
     timeless = [c for c in a.log.columns if c != "seconds"]
     assert a.log[timeless].equals(b.log[timeless])
 
@@ -46,6 +52,7 @@ def begun(tmp_path, monkeypatch):
         left[0] -= 1
         if not left[0]:
             raise KeyboardInterrupt
+
     monkeypatch.setattr(Trainer, "save", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(SMALL, tmp_path, progress=False)
@@ -56,8 +63,10 @@ def begun(tmp_path, monkeypatch):
 SERVER = """
 import json, os, sys, threading, traceback
 from tqdm import tqdm
-tqdm.set_lock(threading.RLock()); tqdm.monitor_interval = 0 # tqdm's own lock is shared with children: one that is killed with it in hand would hold up all that follow
-from spa_lib.runs import RunConfig, Trainer, load_checkpoint, measure, predict_clips, save_checkpoint
+tqdm.set_lock(threading.RLock()); tqdm.monitor_interval = 0
+# tqdm's own lock is shared with children: one that is killed while it holds it would hold up all that follow
+from spa_lib.metrics import measure
+from spa_lib.runs import RunConfig, Trainer, load_checkpoint, predict_clips, save_checkpoint
 from spa_lib.train import load_data, make_encoder, make_model, make_trainer, train
 cfg = RunConfig(**json.loads(sys.argv[1]))
 Trainer.save_seconds = -1 # a state after every step
@@ -66,7 +75,8 @@ data = load_data(cfg, encoder.sample_rate)
 model = make_model(cfg, encoder, data.ontology)
 make_trainer(cfg, model, data, "nowhere", progress=False) # whatever is imported on the way
 save_checkpoint(sys.argv[2], dict(model.state_dict())); load_checkpoint(sys.argv[2])
-measure(data.evaluate.targets, predict_clips(model, data.evaluate), data.ontology, data.evaluate.table.recording, 5)
+scores = predict_clips(model, data.evaluate)
+measure(data.evaluate.targets, scores, data.ontology, data.evaluate.table.recording, 5)
 for folder in iter(sys.stdin.readline, ""):
     child = os.fork()
     if not child:
@@ -84,7 +94,13 @@ class Nursery:
     """A process with everything imported, which makes children that train; they are there in milliseconds."""
 
     def __init__(self, cfg, folder):
-        self.process = subprocess.Popen([sys.executable, "-c", SERVER, json.dumps(asdict(cfg)), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, json.dumps(asdict(cfg)), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
 
     def train(self, folder, kill_after=None):
         """Exit status of a child, and the seconds it lived."""
@@ -98,7 +114,8 @@ class Nursery:
 
 
 def test_fifty_kills(tmp_path):
-    """SIGKILL at random moments of a run's life, from reading its clips to its last file. A state is written after every step."""
+    """SIGKILL at random moments of a run's life, from reading its clips to its last file. A state is
+    written after every step."""
     cfg = replace(SMALL, epochs=16)
     nursery, rng, kills, runs, seen = Nursery(cfg, tmp_path / "warm"), np.random.default_rng(0), 0, 1, set()
     nursery.train(tmp_path / "warm")
@@ -108,7 +125,8 @@ def test_fifty_kills(tmp_path):
         status, _ = nursery.train(tmp_path / f"killed{runs}", kill_after=rng.uniform(0, seconds / 4))
         kills += status == signal.SIGKILL
         runs += status == 0  # it came to its end: the next one begins
-        if (state := load_checkpoint(tmp_path / f"killed{runs}" / run_name(cfg))): seen.add((runs, state["epoch"], state["step"]))
+        if state := load_checkpoint(tmp_path / f"killed{runs}" / run_name(cfg)):
+            seen.add((runs, state["epoch"], state["step"]))
         assert status in (0, signal.SIGKILL)
     assert nursery.train(tmp_path / f"killed{runs}")[0] == 0
     nursery.process.stdin.close()
@@ -126,7 +144,7 @@ def damage(path, how):
     """Cut a file short, or flip a bit of a weight in its middle."""
     content = bytearray(path.read_bytes())
     if how == "cut":
-        content = content[:len(content) * 2 // 3]
+        content = content[: len(content) * 2 // 3]
     else:
         content[len(content) // 2] ^= 16
     path.write_bytes(content)
@@ -146,7 +164,11 @@ def test_both_states_damaged(begun):
     files = [begun / "checkpoint" / name for name in ("last.pt", "previous.pt")]
     damage(files[0], "cut"), damage(files[1], "flipped")
     before = [f.read_bytes() for f in files]
-    with pytest.raises(ValueError, match="last.pt is damaged: .*cut short.*previous.pt is damaged: .*SHA-256.*delete .*checkpoint to begin afresh"):
+    with pytest.raises(
+        ValueError,
+        match="last.pt is damaged: .*cut short.*previous.pt is damaged: .*SHA-256.*"
+        "delete .*checkpoint to begin afresh",
+    ):
         train(SMALL, begun.parent, progress=False)
     assert before == [f.read_bytes() for f in files]
 
@@ -188,7 +210,8 @@ def test_every_flip_and_every_cut_is_found(tmp_path):
 
 
 def test_killed_at_every_rename(tmp_path, monkeypatch):
-    """A run stops before its first rename or removal of a file, another before its second, and so on to its last one: nothing that a kill leaves behind is lost or left over."""
+    """A run stops before its first rename or removal of a file, another before its second, and so on to its
+    last one: nothing that a kill leaves behind is lost or left over."""
     real = {name: getattr(os, name) for name in ("rename", "replace", "unlink")}
 
     def until(k):
@@ -201,7 +224,9 @@ def test_killed_at_every_rename(tmp_path, monkeypatch):
                 if calls[0] >= k:
                     raise KeyboardInterrupt
                 return function(*args, **kw)
+
             return call
+
         for name, function in real.items():
             monkeypatch.setattr(os, name, wrapped(function))
 
@@ -223,7 +248,8 @@ def test_killed_at_every_rename(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("rename", [1, 2])
 def test_killed_between_two_renames(begun, reference, rename, monkeypatch):
-    """As a kill leaves the folder: the new state is whole, and the first or both of the renames are still to come."""
+    """As a kill leaves the folder: the new state is whole, and the first or both of the renames are still
+    to come."""
     folder = begun / "checkpoint"
     (folder / "last.pt").rename(folder / "next.pt")
     if rename == 1:
@@ -245,16 +271,24 @@ def small_disk(tmp_path):
     """A disk of its own, with room for two states and a bit: mounted where that is permitted."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True
+    ).returncode:
         pytest.skip("mounting a small file system is not permitted here")
     yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # the error that the test saw still holds a file
+    subprocess.run(
+        ["umount", "--lazy", str(folder)], check=True
+    )  # the error that the test saw still holds a file
 
 
 def full_disk(begun, reference, fill, empty):
     files = {p: p.read_bytes() for p in begun.rglob("*") if p.is_file()}
     fill()
-    with pytest.raises(OSError, match=r"the training needs about [\d,]{7,} bytes in .*checkpoint, where [\d,]+ are free|no room for .*log.csv") as error:
+    with pytest.raises(
+        OSError,
+        match=r"the training needs about [\d,]{7,} bytes in .*checkpoint, where [\d,]+ are free|"
+        r"no room for .*log.csv",
+    ) as error:
         train(SMALL, begun.parent, progress=False)
     assert error.value.errno in (errno.ENOSPC, errno.EIO)  # torch does not say which
     empty()
@@ -269,7 +303,12 @@ def test_full_disk(begun, reference, monkeypatch):
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     real = torch.save
-    full_disk(begun, reference, lambda: monkeypatch.setattr(torch, "save", lambda state, path: real(state, "/dev/full")), lambda: monkeypatch.setattr(torch, "save", real))
+    full_disk(
+        begun,
+        reference,
+        lambda: monkeypatch.setattr(torch, "save", lambda state, path: real(state, "/dev/full")),
+        lambda: monkeypatch.setattr(torch, "save", real),
+    )
 
 
 def test_full_disk_of_its_own(begun, reference, small_disk):
@@ -292,7 +331,8 @@ from spa_lib.runs import RunConfig, Trainer
 from spa_lib.train import train
 real = Trainer.training_step
 def killing(trainer, batch, step, *rest):
-    if (trainer.epoch, step) == (1, 1): os.kill(torch.multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    if (trainer.epoch, step) == (1, 1):
+        os.kill(torch.multiprocessing.active_children()[0].pid, signal.SIGKILL)
     return real(trainer, batch, step, *rest)
 Trainer.training_step = killing
 train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)
@@ -300,13 +340,22 @@ train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)
 
 
 def test_lost_loader(reference, tmp_path):
-    """A process that loads clips is killed in the middle of the second epoch. In an interpreter of its own: torch raises the
-    loss from a signal handler, which may come late."""
+    """A process that loads clips is killed in the middle of the second epoch. In an interpreter of its own:
+    torch raises the loss from a signal handler, which may come late."""
     cfg = replace(SMALL, batch_size=2, workers=1, epochs=2)
     spared = train(cfg, tmp_path / "spared", progress=False)
     env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    p = subprocess.run([sys.executable, "-c", LOSING_A_LOADER, json.dumps(asdict(cfg)), tmp_path], env=env, capture_output=True, text=True, timeout=120)
-    assert p.returncode and re.search(r"a process that loads clips was lost in epoch 1, step \d: DataLoader worker .*lower workers \(1\)", p.stderr), p.stderr
+    p = subprocess.run(
+        [sys.executable, "-c", LOSING_A_LOADER, json.dumps(asdict(cfg)), tmp_path],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert p.returncode and re.search(
+        r"a process that loads clips was lost in epoch 1, step \d: DataLoader worker .*lower workers \(1\)",
+        p.stderr,
+    ), p.stderr
     assert load_checkpoint(tmp_path / run_name(cfg))["epoch"] == 1
     same(spared, train(cfg, tmp_path, progress=False))
 
@@ -315,6 +364,7 @@ def test_lost_loader(reference, tmp_path):
 def with_nan(tmp_path):
     """Nine clips, one of them with a NaN in its middle; the configuration of a run on them."""
     from scipy.io import wavfile
+
     rng, lines = np.random.default_rng(0), ["path,labels,split"]
     for i in range(9):
         wave = rng.normal(0, 0.1, 16000).astype(np.float32)
@@ -322,7 +372,15 @@ def with_nan(tmp_path):
         wavfile.write(tmp_path / f"{i}.wav", 16000, wave)
         lines.append(f"{i}.wav,{'Dog' if i % 2 else 'Music'},{'eval' if i > 6 else 'train'}")
     (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
-    return make_config("smoke", source="csv", root=str(tmp_path / "clips.csv"), clip_seconds=1.0, dim=16, batch_size=3, bootstrap=5)
+    return make_config(
+        "smoke",
+        source="csv",
+        root=str(tmp_path / "clips.csv"),
+        clip_seconds=1.0,
+        dim=16,
+        batch_size=3,
+        bootstrap=5,
+    )
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -336,7 +394,11 @@ def test_clip_of_nan(with_nan, cache, tmp_path):
             train(left_out, tmp_path, progress=False)
     else:
         run = train(left_out, tmp_path, progress=False)
-        assert run.metrics["left_out"] == {"non-finite": 1} and run.metrics["n_train"] == 6 and np.isfinite(run.log.loss).all()
+        assert (
+            run.metrics["left_out"] == {"non-finite": 1}
+            and run.metrics["n_train"] == 6
+            and np.isfinite(run.log.loss).all()
+        )
 
 
 def test_loss_that_is_not_finite(begun, monkeypatch):
@@ -344,8 +406,13 @@ def test_loss_that_is_not_finite(begun, monkeypatch):
     files = {p: p.read_bytes() for p in (begun / "checkpoint").iterdir()}
     monkeypatch.setattr(Trainer, "save_seconds", -1.0)
     real = train_module.total_loss
-    monkeypatch.setattr(train_module, "total_loss", lambda *args, **kw: (real(*args, **kw)[0] * torch.nan, {}))
-    with pytest.raises(FloatingPointError, match="the loss is nan, the norm of its gradient nan, in epoch 2, step 0; the clips: synth"):
+    monkeypatch.setattr(
+        train_module, "total_loss", lambda *args, **kw: (real(*args, **kw)[0] * torch.nan, {})
+    )
+    with pytest.raises(
+        FloatingPointError,
+        match="the loss is nan, the norm of its gradient nan, in epoch 2, step 0; the clips: synth",
+    ):
         train(SMALL, begun.parent, progress=False)
     assert files == {p: p.read_bytes() for p in (begun / "checkpoint").iterdir()}
 
@@ -376,17 +443,24 @@ def test_gradient_that_is_not_finite(tmp_path, monkeypatch, clip_gradient):
         return (Overflow.apply(loss) if len(states) == last else loss), parts
 
     monkeypatch.setattr(train_module, "total_loss", overflowing)
-    with pytest.raises(FloatingPointError, match=r"the loss is [\d.]+, the norm of its gradient (inf|nan), in epoch 2, step 1; the clips: synth"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"the loss is [\d.]+, the norm of its gradient (inf|nan), in epoch 2, step 1; the clips: synth",
+    ):
         train(cfg, tmp_path, progress=False)
     state = load_checkpoint(tmp_path / run_name(cfg))
-    assert (state["epoch"], state["step"]) == (2, 1) and all(v.isfinite().all() for v in state["model"].values() if v.is_floating_point())
+    assert (state["epoch"], state["step"]) == (2, 1) and all(
+        v.isfinite().all() for v in state["model"].values() if v.is_floating_point()
+    )
     monkeypatch.setattr(train_module, "total_loss", real)
     same(train(cfg, tmp_path / "spared", progress=False), train(cfg, tmp_path, progress=False))
 
 
 def test_another_run_is_refused_before_anything_is_read(tmp_path):
     save_checkpoint(tmp_path, dict(epoch=1, config_hash="a"))
-    with pytest.raises(ValueError, match=r"another configuration or other clips or classes \(config_hash differs\)"):
+    with pytest.raises(
+        ValueError, match=r"another configuration or other clips or classes \(config_hash differs\)"
+    ):
         load_checkpoint(tmp_path, config_hash="b")
     assert load_checkpoint(tmp_path / "empty") is None
     keep_last(tmp_path / "empty")

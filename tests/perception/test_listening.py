@@ -15,8 +15,12 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import average_precision_score
 
 from spa_lib.ontology import Ontology
-from spa_lib.perception import AnswersError, ListeningTest, Session, agreement, answer, chance_consistency, check_name, choose_classes, class_differences, consistency, consistency_samples, consistency_table, draw_clips, draw_test, file_head, interval_of, is_simulated, make_test, read_test, simulate_answers, split_halves, summary, trial_labels, trial_scores, undo, votes
-from spa_lib.perception.answers import COLUMNS, read_answers
+from spa_lib.perception import (
+    ANSWER_COLUMNS, AnswersError, ListeningTest, Session, agreement, chance_consistency, check_name,
+    choose_classes, class_differences, consistency, consistency_samples, consistency_table, draw_clips,
+    draw_test, file_head, interval_of, is_simulated, make_test, read_participants, read_test,
+    simulate_answers, split_halves, summary, trial_labels, trial_scores, votes,
+)
 from spa_lib.runs import Run, RunConfig
 
 MIDS = Ontology.audioset().mids
@@ -25,7 +29,9 @@ MIDS = Ontology.audioset().mids
 def a_run(name, scores, targets, recordings=None):
     n, c = targets.shape
     ids = np.array([f"clip{i:03}" for i in range(n)])
-    return Run(Path(name), RunConfig(), {"clips_hash": "synthetic"}, pd.DataFrame(), ids, np.array(MIDS[:c]), targets, scores, np.array(ids if recordings is None else recordings))
+    recordings = np.array(ids if recordings is None else recordings)
+    metrics, log = {"clips_hash": "synthetic"}, pd.DataFrame()
+    return Run(Path(name), RunConfig(), metrics, log, ids, np.array(MIDS[:c]), targets, scores, recordings)
 
 
 @pytest.fixture
@@ -33,13 +39,21 @@ def pair():
     rng = np.random.default_rng(0)
     y = (rng.random((200, 12)) < 0.15).astype(int)
     recordings = [f"r{i // 3}" for i in range(200)]
-    return tuple(a_run(name, y + rng.normal(0, s, y.shape), y, recordings) for name, s in (("without", 0.6), ("with", 0.7)))
+    noise = {"without": 0.6, "with": 0.7}
+    return tuple(a_run(name, y + rng.normal(0, s, y.shape), y, recordings) for name, s in noise.items())
 
 
 @pytest.fixture
 def test(tmp_path):
     classes = ("/m/0bt9lr", "/m/02_41")
-    return ListeningTest(tmp_path, classes, ("Dog", "Fire"), tuple((f"clip {k}, {m}", m) for m in classes for k in range(3)), 0, {})
+    trials = tuple((f"clip {k}, {m}", m) for m in classes for k in range(3))
+    return ListeningTest(tmp_path, classes, ("Dog", "Fire"), trials, 0, {})
+
+
+def one_class_test(folder, n, name="c{}"):
+    """A test of n clips of one class."""
+    trials = tuple((name.format(k), MIDS[0]) for k in range(n))
+    return ListeningTest(folder, MIDS[:1], ("A",), trials, 0, {})
 
 
 # choice and draw
@@ -48,12 +62,17 @@ def test(tmp_path):
 def test_classes_are_chosen_by_the_mean_difference(pair):
     rng = np.random.default_rng(1)
     other = tuple(replace(r, scores=r.scores + rng.normal(0, 0.3, r.scores.shape)) for r in pair)
-    expected = np.mean([[average_precision_score(b.targets[:, c], b.scores[:, c]) - average_precision_score(a.targets[:, c], a.scores[:, c]) for c in range(12)] for a, b in (pair, other)], 0)
+
+    def ap(run):
+        return np.array([average_precision_score(run.targets[:, c], run.scores[:, c]) for c in range(12)])
+
+    expected = np.mean([ap(b) - ap(a) for a, b in (pair, other)], 0)
     found = class_differences([pair, other])
     assert np.allclose(found.difference, expected)
-    assert list(choose_classes([pair, other]).index) == [MIDS[c] for c in np.argsort(-abs(expected))[:5]]
-    assert list(choose_classes([pair, other], 3, "gain").index) == [MIDS[c] for c in np.argsort(-expected)[:3]]
-    assert list(choose_classes([pair, other], 3, "loss").index) == [MIDS[c] for c in np.argsort(expected)[:3]]
+    for n, direction, order in ((5, "either", -abs(expected)), (3, "gain", -expected), (3, "loss", expected)):
+        chosen = choose_classes([pair, other], n, direction)
+        assert list(chosen.index) == [MIDS[c] for c in np.argsort(order)[:n]]
+    assert choose_classes([pair, other]).equals(choose_classes([pair, other], 5, "either"))
 
 
 def test_runs_on_other_clips_or_classes_are_refused(pair):
@@ -106,46 +125,56 @@ def test_orders_differ_between_people_and_stay_theirs(test):
 # answers are kept
 
 
+OPINIONS = st.tuples(st.booleans(), st.integers(1, 5))
+STEPS = st.one_of(st.just("undo"), st.just("restart"), OPINIONS)
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.one_of(st.just("undo"), st.just("restart"), st.tuples(st.booleans(), st.integers(1, 5))), max_size=25))
+@given(st.lists(STEPS, max_size=25))
 def test_any_sequence_of_answers_undos_and_restarts_leaves_exactly_what_stands(tmp_path_factory, steps):
     folder = tmp_path_factory.mktemp("steps")
-    test = ListeningTest(folder, ("/m/0bt9lr",), ("Dog",), tuple((f"c{k}", "/m/0bt9lr") for k in range(5)), 0, {})
-    session, stands, undone, rows = Session(test, "anna"), {}, 0, 0
+    test = one_class_test(folder, 5)
+    session, stands, undone, lines = Session(test, "anna"), {}, 0, 0
     for step in steps:
         if step == "restart":
             session = Session(test, "anna")
         elif step == "undo":
             expected = list(stands)[-1] if stands else None
-            assert undo(session) == expected
+            assert session.undo() == expected
             if stands:
                 stands.popitem()
-                undone, rows = undone + 1, rows + 1
+                undone, lines = undone + 1, lines + 1
         elif session.current is not None:
             assert session.current == next(t for t in session.order if t not in stands)
             stands[session.current] = step
-            answer(session, session.current, *step, 1.0)
-            rows += 1
-    found = read_answers(test, [session.path])
-    assert [(int(c[1:]), bool(p), k) for c, p, k in zip(found["clip"], found.presence, found.confidence)] == [(t, *s) for t, s in stands.items()]
+            session.answer(session.current, *step, 1.0)
+            lines += 1
+    found = read_participants(test, [session.path])
+    rows = zip(found["clip"], found.presence, found.confidence)
+    assert [(int(c[1:]), bool(p), k) for c, p, k in rows] == [(t, *s) for t, s in stands.items()]
     assert found.attrs["undone"] == undone
-    assert len(session.path.read_text().splitlines()) == 2 + rows, "an undone answer stays in the file"
+    assert len(session.path.read_text().splitlines()) == 2 + lines, "an undone answer stays in the file"
 
 
 WORKER = """
 import sys
-from spa_lib.perception import Session, answer, read_test
-test = read_test(sys.argv[1]); session = Session(test, sys.argv[2])
-print("ready", flush=True); sys.stdin.readline()
+from spa_lib.perception import Session, read_test
+test = read_test(sys.argv[1])
+session = Session(test, sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
 while session.current is not None:
-    try: answer(session, session.current, True, 3, 1.0)
-    except ValueError: continue
-    print(len(session.given), flush=True)
+    try:
+        session.answer(session.current, True, 3, 1.0)
+    except ValueError:
+        continue
+    print(len(session.answered), flush=True)
 """
 
 
 def start(test, name):
-    p = subprocess.Popen([sys.executable, "-c", WORKER, str(test.folder), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", WORKER, str(test.folder), name]
+    p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == "ready\n"
     return p
 
@@ -163,41 +192,41 @@ def test_processes_on_one_file_and_on_two_lose_and_repeat_nothing(pair, tmp_path
     for p in workers:
         p.communicate(timeout=120)
     assert [p.returncode for p in workers] == [0, 0, 0]
-    found = read_answers(test)
+    found = read_participants(test)
     assert found.participant.value_counts().to_dict() == {"anna": 100, "ben": 100}
     assert not found.duplicated(["participant", "clip", "class"]).any()
 
 
 def test_a_kill_in_mid_test_loses_no_confirmed_answer(pair, tmp_path):
-    test, said = make_test([pair], tmp_path), 0
+    test, confirmed = make_test([pair], tmp_path), 0
     for after in (3, 40, 77):
         p = start(test, "anna")
         go(p)
-        while said < after:
-            said = int(p.stdout.readline())
+        while confirmed < after:
+            confirmed = int(p.stdout.readline())
         os.kill(p.pid, signal.SIGKILL)
         p.wait()
-        said = max([said, *map(int, p.stdout.read().split())])
-        assert len(Session(test, "anna").given) >= said
+        confirmed = max([confirmed, *map(int, p.stdout.read().split())])
+        assert len(Session(test, "anna").answered) >= confirmed
     session = Session(test, "anna")
     while session.current is not None:
-        answer(session, session.current, False, 2, 1.0)
-    assert len(read_answers(test)) == 100
+        session.answer(session.current, False, 2, 1.0)
+    assert len(read_participants(test)) == 100
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
 def test_a_row_cut_off_anywhere_is_asked_again(test, cut):
     session = Session(test, "anna")
     first = session.current
-    answer(session, first, True, 4, 1.0)
+    session.answer(first, True, 4, 1.0)
     whole = session.path.read_bytes()
     lines = whole.splitlines(keepends=True)
     session.path.write_bytes(b"".join(lines[:2]) + lines[2][: -1 - cut])
     again = Session(test, "anna")
     assert again.current == first
-    answer(again, first, False, 5, 2.0)
-    assert Session(test, "anna").given[first]["confidence"] == "5"
-    found = read_answers(test, on_problem="leave_out")
+    again.answer(first, False, 5, 2.0)
+    assert Session(test, "anna").answered[first]["confidence"] == "5"
+    found = read_participants(test, on_problem="leave_out")
     assert len(found) == 1 and [p["reason"] for p in found.attrs["problems"]] in (["the row is cut off"], [])
 
 
@@ -210,10 +239,10 @@ def test_a_disk_that_refuses_is_no_answer(test, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        answer(session, first, True, 4, 1.0)
+        session.answer(first, True, 4, 1.0)
     assert session.current == first and session.path.read_text() == before
     monkeypatch.setattr(os, "fsync", fsync)
-    answer(session, first, False, 2, 1.0)  # as the panel asks for
+    session.answer(first, False, 2, 1.0)  # as the panel asks for
     assert len(session.path.read_text().splitlines()) == len(before.splitlines()) + 1
 
 
@@ -228,8 +257,8 @@ def test_answers_out_of_range_are_refused(test):
     session = Session(test, "anna")
     for confidence in (0, 6, 2.5, "x"):
         with pytest.raises(ValueError, match="not 1 to 5"):
-            answer(session, session.current, True, confidence, 1.0)
-    assert undo(session) is None and session.path.read_text() == file_head(test)
+            session.answer(session.current, True, confidence, 1.0)
+    assert session.undo() is None and session.path.read_text() == file_head(test)
 
 
 # broken files
@@ -237,11 +266,11 @@ def test_answers_out_of_range_are_refused(test):
 
 def lines_of(test, trial=0, **changed):
     clip, mid = test.trials[trial]
-    row = dict(participant="carl", clip=clip, **{"class": mid}, presence="1", confidence="4", seconds="2.0", time="2026-01-31T12:00:00Z", event="answer") | changed
-    return row
+    values = ("carl", clip, mid, "1", "4", "2.0", "2026-01-31T12:00:00Z", "answer")
+    return dict(zip(ANSWER_COLUMNS, values)) | changed
 
 
-def write(path, test, rows, head=None, columns=COLUMNS):
+def write(path, test, rows, head=None, columns=ANSWER_COLUMNS):
     with open(path, "w", newline="") as f:
         f.write(file_head(test).splitlines()[0] + "\n" if head is None else head)
         w = csv.DictWriter(f, columns, extrasaction="ignore", lineterminator="\n")
@@ -269,49 +298,54 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_row_is_named_with_its_reason(test, tmp_path, name):
     changed, message = BROKEN[name]
-    path = write(tmp_path / "carl.csv", test, [lines_of(test, 2), lines_of(test, 1, **changed), lines_of(test, 0)])
+    rows = [lines_of(test, 2), lines_of(test, 1, **changed), lines_of(test, 0)]
+    path = write(tmp_path / "carl.csv", test, rows)
     with pytest.raises(AnswersError) as e:
-        read_answers(test, [path])
+        read_participants(test, [path])
     assert f"carl.csv, {message}" in str(e.value) and len(e.value.problems) == 1
-    found = read_answers(test, [path], on_problem="leave_out")
+    found = read_participants(test, [path], on_problem="leave_out")
     assert len(found) == 2 and found.attrs["problems"] == e.value.problems
 
 
 def test_a_double_answer_is_named_with_the_first_one(test, tmp_path):
     a = write(tmp_path / "a.csv", test, [lines_of(test, 0), lines_of(test, 0, presence="0")])
     with pytest.raises(AnswersError, match=r"a.csv, row 4: double answer: carl .* \(a.csv, row 3\)"):
-        read_answers(test, [a])
+        read_participants(test, [a])
     b = write(tmp_path / "b.csv", test, [lines_of(test, 0)])
     with pytest.raises(AnswersError, match=r"b.csv, row 3: double answer: carl .* \(c.csv, row 3\)"):
-        read_answers(test, [write(tmp_path / "c.csv", test, [lines_of(test, 0)]), b])
-    assert read_answers(test, [a], on_problem="leave_out").presence.tolist() == [1]
+        read_participants(test, [write(tmp_path / "c.csv", test, [lines_of(test, 0)]), b])
+    assert read_participants(test, [a], on_problem="leave_out").presence.tolist() == [1]
 
 
 def test_a_broken_head_is_named(test, tmp_path):
     rows = [lines_of(test)]
     swapped = f"# listening test {test.id}, classes {' '.join(test.classes[::-1])}\n"
+    another = f"# listening test 0123, classes {' '.join(test.classes)}\n"
+    other_order = "the classes are in another order: number 1 is /m/02_41, in the test it is /m/0bt9lr"
+    few = [c for c in ANSWER_COLUMNS if c not in ("confidence", "time")]
     cases = {
-        "row 1: the classes are in another order: number 1 is /m/02_41, in the test it is /m/0bt9lr": dict(head=swapped),
-        "row 1: these are answers to another test, 0123": dict(head=f"# listening test 0123, classes {' '.join(test.classes)}\n"),
+        f"row 1: {other_order}": dict(head=swapped),
+        "row 1: these are answers to another test, 0123": dict(head=another),
         "row 1: the first line does not name the listening test": dict(head=""),
-        "row 2: missing column confidence, time": dict(columns=[c for c in COLUMNS if c not in ("confidence", "time")]),
-        "row 2: unknown column mood": dict(columns=[*COLUMNS, "mood"]),
+        "row 2: missing column confidence, time": dict(columns=few),
+        "row 2: unknown column mood": dict(columns=[*ANSWER_COLUMNS, "mood"]),
     }
     for message, broken in cases.items():
         path = write(tmp_path / "x.csv", test, rows, **broken)
         with pytest.raises(AnswersError) as e:
-            read_answers(test, [path])
+            read_participants(test, [path])
         assert f"x.csv, {message}" in str(e.value)
-        assert len(read_answers(test, [path], on_problem="leave_out")) == 0
+        assert len(read_participants(test, [path], on_problem="leave_out")) == 0
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(AnswersError, match="empty.csv, row 1"):
-        read_answers(test, [tmp_path / "empty.csv"])
+        read_participants(test, [tmp_path / "empty.csv"])
 
 
 def test_columns_may_stand_in_another_order_and_lines_may_end_otherwise(test, tmp_path):
-    path = write(tmp_path / "x.csv", test, [lines_of(test, k) for k in range(6)], columns=COLUMNS[::-1])
+    rows = [lines_of(test, k) for k in range(6)]
+    path = write(tmp_path / "x.csv", test, rows, columns=ANSWER_COLUMNS[::-1])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    found = read_answers(test, [path])
+    found = read_participants(test, [path])
     assert list(zip(found["clip"], found["class"])) == list(test.trials)
 
 
@@ -322,7 +356,7 @@ def test_a_damaged_file_is_not_written_to(test):
     with pytest.raises(AnswersError, match="row 3: unknown class"):
         Session(test, "anna")
     with pytest.raises(AnswersError):
-        answer(session, 0, True, 3, 1.0)
+        session.answer(0, True, 3, 1.0)
     assert session.path.read_bytes() == before
 
 
@@ -330,14 +364,21 @@ def test_a_damaged_file_is_not_written_to(test):
 
 
 def heard(test, opinions, confidence=5):
-    return pd.DataFrame([(p, *t, int(o), confidence) for p, said in opinions.items() for t, o in zip(test.trials, said) if o in "01"], columns=["participant", "clip", "class", "presence", "confidence"])
+    """Answers as a table, from a string of 0, 1 and blanks for each participant."""
+    rows = [
+        (name, *trial, int(opinion), confidence)
+        for name, row in opinions.items()
+        for trial, opinion in zip(test.trials, row)
+        if opinion in "01"
+    ]
+    return pd.DataFrame(rows, columns=["participant", "clip", "class", "presence", "confidence"])
 
 
 def test_table_3_by_hand(tmp_path):
     """Two classes, four clips each, four people; every number below was computed on paper."""
     d, f = MIDS[0], MIDS[1]
     ids = np.array([f"clip{i:03}" for i in range(8)])
-    test = ListeningTest(tmp_path, (d, f), ("A", "B"), tuple((c, m) for c, m in zip(ids, [d] * 4 + [f] * 4)), 0, {})
+    test = ListeningTest(tmp_path, (d, f), ("A", "B"), tuple(zip(ids, [d] * 4 + [f] * 4)), 0, {})
     opinions = {"p": "11001000", "q": "11001100", "r": "10011011", "s": "01010010"}
     # votes, present of 4: A: 3 3 0 2; B: 3 1 2 1 -> A: 1 1 0 tie; B: 1 0 tie 0
     answers = heard(test, opinions, 4)
@@ -348,29 +389,35 @@ def test_table_3_by_hand(tmp_path):
     targets[[0, 2], 0] = 1
     targets[[5, 6], 1] = 1
     without = np.zeros((8, 2))
-    without[:4, 0], without[4:, 1] = [0.9, 0.1, 0.5, 0.8], [0.2, 0.9, 0.8, 0.7]  # A: (1/1 + 2/3)/2 = 5/6; B: 1/3
+    without[:4, 0] = [0.9, 0.1, 0.5, 0.8]  # A: (1/1 + 2/3)/2 = 5/6
+    without[4:, 1] = [0.2, 0.9, 0.8, 0.7]  # B: 1/3
     with_spa = np.zeros((8, 2))
-    with_spa[:4, 0], with_spa[4:, 1] = [0.9, 0.8, 0.5, 0.1], [0.5, 0.5, 0.1, 0.4]  # A: 1; B: tie of one right and one wrong: 1/2
+    with_spa[:4, 0] = [0.9, 0.8, 0.5, 0.1]  # A: 1
+    with_spa[4:, 1] = [0.5, 0.5, 0.1, 0.4]  # B: tie of one right and one wrong: 1/2
     pair = a_run("without", without, targets), a_run("with", with_spa, targets)
-    # labels: A: {1, 3} named, one right of two, then 2/3: 1/2*1/2 + 1/2*2/3 = 7/12; B: {6} named, wrong; then 1/3
+    # labels: A: {1, 3} named, one right of two, then 2/3: 1/2*1/2 + 1/2*2/3 = 7/12
+    #         B: {6} named, wrong; then 1/3
     table = consistency_table(answers, test, {"x": [pair]}, n=50)
     assert np.isclose(table.loc["x", "without"], 100 * (5 / 6 + 1 / 3) / 2)
     assert np.isclose(table.loc["x", "with"], 100 * (1 + 1 / 2) / 2)
     assert np.isclose(table.loc["x", "change"], 100 * (3 / 4 - 7 / 12))
     assert np.isclose(table.loc["audioset_labels", "without"], 100 * (7 / 12 + 1 / 3) / 2)
-    for row, column in (("x", "without"), ("x", "with"), ("audioset_labels", "without")):  # each with its interval
+    for row, column in (("x", "without"), ("x", "with"), ("audioset_labels", "without")):  # with its interval
         assert table.loc[row, f"{column}_low"] < table.loc[row, column] < table.loc[row, f"{column}_high"]
-    told = summary(answers, test, trial_labels(pair[0], test))
-    assert {k: told[k] for k in ("participants", "trials", "consistent", "present", "labelled", "confidence")} == dict(participants=4, trials=8, consistent=6, present=3, labelled=4, confidence=4.0)
-    # people one by one, without SPA, class A: p, q {1,2}: ranks 1, 4: 3/4; r {1,4}: 1; s {2,4}: ranks 4, 2: 1/2
-    #                                  class B: p {5}: 1/4; q {5,6}: ranks 4, 1: 3/4; r {5,7,8}: ranks 4, 2, 3: (1/2 + 2/3 + 3/4)/3; s {7}: 1/2
-    each = [(3 / 4 + 1 / 4) / 2, (3 / 4 + 3 / 4) / 2, (1 + (1 / 2 + 2 / 3 + 3 / 4) / 3) / 2, (1 / 2 + 1 / 2) / 2]
-    assert np.isclose(consistency(answers, test, trial_scores(pair[0], test), per="participant"), np.mean(each))
+    counts = summary(answers, test, trial_labels(pair[0], test))
+    expected = dict(participants=4, trials=8, consistent=6, present=3, labelled=4, confidence=4.0)
+    assert {k: counts[k] for k in expected} == expected
+    # people one by one, without SPA
+    # class A: p, q {1,2}: ranks 1, 4: 3/4; r {1,4}: 1; s {2,4}: ranks 4, 2: 1/2
+    # class B: p {5}: 1/4; q {5,6}: ranks 4, 1: 3/4; r {5,7,8}: ranks 4, 2, 3: (1/2 + 2/3 + 3/4)/3; s {7}: 1/2
+    r_in_b = (1 / 2 + 2 / 3 + 3 / 4) / 3
+    each = [(3 / 4 + 1 / 4) / 2, (3 / 4 + 3 / 4) / 2, (1 + r_in_b) / 2, (1 / 2 + 1 / 2) / 2]
+    of_people = consistency(answers, test, trial_scores(pair[0], test), per="participant")
+    assert np.isclose(of_people, np.mean(each))
 
 
 def test_ties_and_missing_answers(tmp_path):
-    d = MIDS[0]
-    test = ListeningTest(tmp_path, (d,), ("A",), tuple((f"c{k}", d) for k in range(3)), 0, {})
+    test = one_class_test(tmp_path, 3)
     answers = heard(test, {"p": "11 ", "q": "00 "})
     answers.loc[answers.participant == "q", "confidence"] = [2, 5]
     v = votes(answers, test)
@@ -386,7 +433,8 @@ def test_ties_and_missing_answers(tmp_path):
 def test_consistency_agrees_with_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     classes = MIDS[:3]
-    test = ListeningTest(Path("."), classes, ("A", "B", "C"), tuple((f"c{k}", m) for m in classes for k in range(9)), 0, {})
+    trials = tuple((f"c{k}", m) for m in classes for k in range(9))
+    test = ListeningTest(Path("."), classes, ("A", "B", "C"), trials, 0, {})
     answers = heard(test, {p: "".join(rng.choice(["0", "1", " "], 27, p=[0.4, 0.5, 0.1])) for p in "wxyz"})
     scores, y = rng.integers(0, 5, 27) / 4, votes(answers, test).y_human.to_numpy()
     per_class = []
@@ -400,29 +448,34 @@ def test_consistency_agrees_with_scikit_learn(seed):
 
 def test_bootstrap_draws_are_shared_and_replicates_are_what_they_say(tmp_path):
     rng = np.random.default_rng(0)
-    d = MIDS[0]
-    test = ListeningTest(tmp_path, (d,), ("A",), tuple((f"c{k}", d) for k in range(40)), 0, {})
+    test = one_class_test(tmp_path, 40)
     truth = rng.random(40) < 0.5
-    answers = read_answers(test, simulate_answers(test, truth, tmp_path / "simulated", seed=1))
+    answers = read_participants(test, simulate_answers(test, truth, tmp_path / "simulated", seed=1))
     scores = truth + rng.normal(0, 1, 40)
     S = consistency_samples(answers, test, [scores, scores, -scores], 400)
     assert np.array_equal(S[:, 0], S[:, 1]) and np.isclose(S[0, 0], consistency(answers, test, scores))
     still = consistency_samples(answers, test, [scores], 20, over=())
     assert np.allclose(still, still[0])
-    spread = {over: consistency_samples(answers, test, [scores], 400, over=over)[1:].std() for over in (("clips",), ("raters",), ("clips", "raters"))}
-    assert 0 < spread["raters",] < spread["clips",] and spread["clips", "raters"] > 0.9 * spread["clips",]
+    clips, raters, both = (
+        consistency_samples(answers, test, [scores], 400, over=over)[1:].std()
+        for over in (("clips",), ("raters",), ("clips", "raters"))
+    )
+    assert 0 < raters < clips and both > 0.9 * clips
     gap = interval_of(S[:, 0] - S[:, 2])
     assert gap.low < gap.value < gap.high and np.isclose(gap.value, S[0, 0] - S[0, 2])
 
 
 def test_intervals_cover_a_true_difference(tmp_path):
-    """95 % intervals over clips and raters hold the difference of a large sample in about 95 % of small ones."""
-    rng, d, inside = np.random.default_rng(5), MIDS[0], 0
+    """95 % intervals over clips and raters hold the difference of a large sample in about 95 % of cases."""
+    rng, inside = np.random.default_rng(5), 0
 
     def study(n):
-        test = ListeningTest(tmp_path, (d,), ("A",), tuple((f"c{k}", d) for k in range(n)), 0, {})
+        test = one_class_test(tmp_path, n)
         truth = rng.random(n) < 0.5
-        opinions = {f"p{r}": "".join("01"[int(t == (u < 0.85))] for t, u in zip(truth, rng.random(n))) for r in range(5)}
+        opinions = {}
+        for r in range(5):
+            right = rng.random(n) < 0.85
+            opinions[f"p{r}"] = "".join("01"[int(o)] for o in truth == right)
         return heard(test, opinions), test, [truth + rng.normal(0, s, n) for s in (0.5, 1.0)]
 
     answers, test, scores = study(20_000)
@@ -436,8 +489,7 @@ def test_intervals_cover_a_true_difference(tmp_path):
 
 
 def test_chance_is_the_expected_score_of_random_outputs(tmp_path):
-    d = MIDS[0]
-    test = ListeningTest(tmp_path, (d,), ("A",), tuple((f"c{k}", d) for k in range(20)), 0, {})
+    test = one_class_test(tmp_path, 20)
     answers = heard(test, {p: "1" * 14 + "0" * 6 for p in "wxyz"})
     H = np.sum(1 / np.arange(1, 21))
     assert abs(chance_consistency(answers, test, 3000) - (13 / 19 + H / 20 * (1 - 13 / 19))) < 0.005
@@ -445,9 +497,8 @@ def test_chance_is_the_expected_score_of_random_outputs(tmp_path):
 
 def test_agreement_is_krippendorffs(tmp_path):
     krippendorff = pytest.importorskip("krippendorff")
-    d = MIDS[0]
-    test = ListeningTest(tmp_path, (d,), ("A",), tuple((f"c{k}", d) for k in range(12)), 0, {})
-    # the worked example of a 2 x 10 binary table in Krippendorff (2011), 14 zeros, 6 ones, 4 disagreements: 1 - 19*4/(14*6)
+    test = one_class_test(tmp_path, 12)
+    # the worked example of a 2 x 10 binary table in Krippendorff (2011): 14 zeros, 6 ones, 4 disagreements
     answers = heard(test, {"p": "0100000010  ", "q": "1110010000  "})
     assert np.isclose(agreement(answers, test), 1 - 19 * 4 / (14 * 6))
     assert np.isnan(agreement(heard(test, {"p": "1" * 12, "q": "1" * 12}), test))
@@ -457,72 +508,86 @@ def test_agreement_is_krippendorffs(tmp_path):
 def test_scores_are_looked_up_by_name(pair, tmp_path):
     test = make_test([pair], tmp_path)
     mixed = np.random.default_rng(0).permutation(200)
-    other = replace(pair[0], clip_ids=pair[0].clip_ids[mixed], scores=pair[0].scores[mixed][:, ::-1], targets=pair[0].targets[mixed][:, ::-1], mids=pair[0].mids[::-1])
-    assert np.array_equal(trial_scores(other, test), trial_scores(pair[0], test))
-    assert np.array_equal(trial_labels(other, test), trial_labels(pair[0], test))
+    run = pair[0]
+    other = replace(
+        run,
+        clip_ids=run.clip_ids[mixed],
+        mids=run.mids[::-1],
+        scores=run.scores[mixed][:, ::-1],
+        targets=run.targets[mixed][:, ::-1],
+    )
+    assert np.array_equal(trial_scores(other, test), trial_scores(run, test))
+    assert np.array_equal(trial_labels(other, test), trial_labels(run, test))
     with pytest.raises(ValueError, match="was not scored on the class"):
-        trial_scores(replace(pair[0], mids=np.array(MIDS[100:112])), test)
+        trial_scores(replace(run, mids=np.array(MIDS[100:112])), test)
 
 
 def test_simulated_answers_say_so(test, tmp_path):
     files = simulate_answers(test, [True] * 6, tmp_path / "s", raters=3, accuracy=1.0)
     assert [f.name for f in files] == ["simulated-1.csv", "simulated-2.csv", "simulated-3.csv"]
-    found = read_answers(test, files)
+    found = read_participants(test, files)
     assert is_simulated(found) and (found.presence == 1).all()
-    answer(session := Session(test, "anna"), session.current, True, 3, 1.0)
-    assert not is_simulated(read_answers(test))
+    session = Session(test, "anna")
+    session.answer(session.current, True, 3, 1.0)
+    assert not is_simulated(read_participants(test))
 
 
 # the panel, without a browser
 
 
-def test_the_panel_ignores_presses_that_come_too_early_or_twice(tmp_path):
+@pytest.fixture
+def panel(tmp_path):
+    """A panel on a test of four clips; nobody has given a name."""
     pytest.importorskip("ipywidgets", reason="the panel needs ipywidgets: pip install 'spa_lib[listening]'")
     from spa_lib.perception import Panel, demo_test
 
-    panel = Panel(demo_test(tmp_path, n_classes=2, per_class=2))
-    panel.go.click()
+    return Panel(demo_test(tmp_path, n_classes=2, per_class=2))
+
+
+def press(*buttons):
+    for button in buttons:
+        button.click()
+
+
+def test_the_panel_ignores_presses_that_come_too_early_or_twice(panel):
+    panel.start.click()
     assert "type a name" in panel.status.value
     panel.name.value = "anna"
-    panel.go.click()
-    panel.yes.click(), panel.sure[2].click(), panel.back.click()
-    assert not panel.session.given and panel.yes.disabled and panel.sure[0].disabled
+    press(panel.start, panel.yes, panel.confidence[3], panel.undo)
+    assert not panel.session.answered and panel.yes.disabled and panel.confidence[1].disabled
     panel.play.click()
-    assert not panel.yes.disabled and panel.sure[0].disabled
-    panel.no.click(), panel.yes.click(), panel.sure[2].click(), panel.sure[2].click()
-    assert [r["presence"] for r in panel.session.given.values()] == ["1"]
-    other = Panel(panel.test)
+    assert not panel.yes.disabled and panel.confidence[1].disabled
+    press(panel.no, panel.yes, panel.confidence[3], panel.confidence[3])
+    assert [r["presence"] for r in panel.session.answered.values()] == ["1"]
+    other = type(panel)(panel.test)
     other.name.value = "anna"
-    other.go.click()
-    assert other.go.description == "Go on" and "There are answers under the name <b>anna</b>" in other.status.value
+    other.start.click()
+    assert other.start.description == "Go on"
+    assert "There are answers under the name <b>anna</b>" in other.status.value
     other.name.value = "ben"
-    assert other.go.description == "Start"
+    assert other.start.description == "Start"
     other.name.value = "anna"
-    other.go.click(), other.go.click()
+    press(other.start, other.start)
     assert other.session is None, "a double click is no reply to the question"
     time.sleep(0.8)
-    other.go.click()
+    other.start.click()
     for p in (panel, other):  # the same question in two windows
-        p.play.click(), p.no.click()
-    panel.sure[0].click(), other.sure[4].click()
+        press(p.play, p.no)
+    press(panel.confidence[1], other.confidence[5])
     assert "another window" in other.status.value and other.trial == panel.trial
-    assert len(read_answers(panel.test)) == 2
+    assert len(read_participants(panel.test)) == 2
 
 
-def test_the_panel_does_not_pass_over_an_answer_that_was_not_saved(tmp_path, monkeypatch):
-    pytest.importorskip("ipywidgets", reason="the panel needs ipywidgets: pip install 'spa_lib[listening]'")
-    from spa_lib.perception import Panel, demo_test
-
-    panel = Panel(demo_test(tmp_path, n_classes=2, per_class=2))
+def test_the_panel_does_not_skip_an_answer_that_was_not_saved(panel, monkeypatch):
     panel.name.value = "anna"
-    panel.go.click(), panel.play.click(), panel.yes.click()
+    press(panel.start, panel.play, panel.yes)
     trial = panel.trial
     with monkeypatch.context() as m:
         m.setattr(os, "write", lambda handle, data: 3)
-        panel.sure[3].click()
+        panel.confidence[4].click()
     assert "could not be saved" in panel.status.value and panel.trial == trial and panel.heard is True
-    panel.sure[3].click()
-    assert "Saved" in panel.status.value and len(read_answers(panel.test)) == 1
+    panel.confidence[4].click()
+    assert "Saved" in panel.status.value and len(read_participants(panel.test)) == 1
     panel.test.sound(panel.test.trials[panel.trial][0]).unlink()
     panel.play.click()
     assert "cannot be played" in panel.status.value and panel.yes.disabled

@@ -1,4 +1,6 @@
-"""The listening test in a real browser: JupyterLab, headless Chromium, real clicks and keys. `make browser-test` installs what it needs."""
+"""The listening test in a real browser: JupyterLab, headless Chromium, real clicks and keys.
+
+`make browser-test` installs what it needs."""
 import importlib.util
 import json
 import os
@@ -14,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "listening"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]
 
 
 def cannot(reason):
@@ -32,8 +37,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
-        found = [os.environ.get("SPA_LIB_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")), p.chromium.executable_path]
-        found = [f for f in found if f and Path(f).exists()]
+        installed = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+        candidates = [os.environ.get("SPA_LIB_CHROMIUM"), *installed, p.chromium.executable_path]
+        found = [f for f in candidates if f and Path(f).exists()]
         if not found:
             cannot("there is no Chromium")
         browser = p.chromium.launch(executable_path=found[0], args=FLAGS)
@@ -48,13 +54,23 @@ def lab(browser, tmp_path_factory):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    env = os.environ | {f"JUPYTER_{d}_DIR": str(tmp_path_factory.mktemp(d.lower())) for d in ("CONFIG", "RUNTIME")} | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    news = Path(env["JUPYTER_CONFIG_DIR"]) / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    config, runtime = tmp_path_factory.mktemp("config"), tmp_path_factory.mktemp("runtime")
+    env = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(config),
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    news = config / "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
-               f"--ServerApp.root_dir={root}"]
-    with open(root.parent / "lab.log", "w") as log:
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+        "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}",
+    ]
+    log_path = root.parent / "lab.log"
+    with open(log_path, "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -63,10 +79,10 @@ def lab(browser, tmp_path_factory):
                 urllib.request.urlopen(f"{address}/api/status?token={TOKEN}", timeout=5)
                 break
             except (urllib.error.URLError, OSError):
-                assert server.poll() is None, (root.parent / "lab.log").read_text()[-2000:]
+                assert server.poll() is None, log_path.read_text()[-2000:]
                 time.sleep(0.5)
         else:
-            raise AssertionError("JupyterLab did not start:\n" + (root.parent / "lab.log").read_text()[-2000:])
+            raise AssertionError("JupyterLab did not start:\n" + log_path.read_text()[-2000:])
         yield address, root
     finally:
         server.terminate()
@@ -75,7 +91,7 @@ def lab(browser, tmp_path_factory):
 
 @pytest.fixture
 def asked(lab, request):
-    """A new test of six clips, and a copy of the volunteers' notebook that opens it: (the test, the notebook's name)."""
+    """A new test of six clips, and the name of a copy of the volunteers' notebook that opens it."""
     from spa_lib.perception import demo_test
 
     name = re.sub(r"\W", "_", request.node.name)
@@ -88,7 +104,7 @@ def asked(lab, request):
 
 
 class Person:
-    """Someone with a browser of their own. `given` is what they have answered: trial -> (presence, confidence)."""
+    """Someone with a browser of their own. `given` holds the answers: trial -> (presence, confidence)."""
 
     def __init__(self, browser, lab, asked, name):
         self.lab, (self.test, self.notebook), self.name = lab, asked, name
@@ -102,7 +118,8 @@ class Person:
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
         self.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()  # the kernel is there
         self.menu("Run", "Run All Cells")
-        which = self.page.locator(".jp-Dialog", has_text="Select Kernel")  # JupyterLab asks when it was not quite there
+        # JupyterLab asks which kernel, when it was not quite there
+        which = self.page.locator(".jp-Dialog", has_text="Select Kernel")
         which.or_(self.button("start")).first.wait_for()
         if which.is_visible():
             which.locator("button.jp-mod-accept").click()
@@ -116,7 +133,12 @@ class Person:
         return self.page.locator(f".spa-listening button.spa-{name}:visible").last
 
     def says(self, words):
-        self.page.wait_for_function("w => [...document.querySelectorAll('.spa-listening')].some(p => p.offsetParent && p.innerText.includes(w))", arg=words)
+        self.some(".spa-listening", "p => p.offsetParent && p.innerText.includes(arg)", words)
+
+    def some(self, selector, condition, arg=None):
+        """Wait until an element fulfils a condition, which is given in JavaScript."""
+        elements = f"[...document.querySelectorAll({selector!r})]"
+        self.page.wait_for_function(f"arg => {elements}.some({condition})", arg=arg)
 
     def start(self, known=False):
         """Give the name and begin; where there are answers under it, say that they are theirs."""
@@ -136,14 +158,18 @@ class Person:
     def press(self, name, key, keyboard):
         """Press a button when it can be pressed, with the mouse or by its key."""
         button = self.button(name)
-        self.page.wait_for_function("n => [...document.querySelectorAll('.spa-listening button.spa-' + n)].some(b => b.offsetParent && !b.disabled)", arg=name)
-        self.page.keyboard.press(key) if keyboard else button.click()
+        self.some(f".spa-listening button.spa-{name}", "b => b.offsetParent && !b.disabled")
+        if keyboard:
+            self.page.keyboard.press(key)
+        else:
+            button.click()
 
     def play(self, keyboard=False):
         """Play the clip, and see that it sounds: the player's clock runs."""
-        self.says("Do you hear this sound?\n\n" + self.test.name(self.test.trials[self.current()][1]) + "\n")
+        _, mid = self.test.trials[self.current()]
+        self.says(f"Do you hear this sound?\n\n{self.test.name(mid)}\n")
         self.press("play", "p", keyboard)
-        self.page.wait_for_function("() => [...document.querySelectorAll('.spa-listening audio')].some(a => a.currentTime > 0 && a.duration > 1)")
+        self.some(".spa-listening audio", "a => a.currentTime > 0 && a.duration > 1")
 
     def answer(self, presence, confidence, keyboard=False):
         self.play(keyboard)
@@ -167,13 +193,14 @@ class Person:
 
     def check_file(self, undone):
         """The file holds exactly what was answered, in that order."""
-        from spa_lib.perception.answers import read_answers
+        from spa_lib.perception import read_participants
 
-        found = read_answers(self.test, [self.test.folder / "answers" / f"{self.name}.csv"])
+        found = read_participants(self.test, [self.test.answers_file(self.name)])
         trials = [self.test.trials[t] for t in self.given]
         assert list(zip(found["clip"], found["class"])) == trials
         assert list(zip(found.presence, found.confidence)) == [(int(p), c) for p, c in self.given.values()]
-        assert (found.participant == self.name).all() and found.attrs["undone"] == undone and (found.seconds > 0).all()
+        assert (found.participant == self.name).all() and (found.seconds > 0).all()
+        assert found.attrs["undone"] == undone
 
 
 def test_a_person_plays_answers_undoes_reloads_and_finishes(browser, lab, asked):
@@ -181,7 +208,7 @@ def test_a_person_plays_answers_undoes_reloads_and_finishes(browser, lab, asked)
     anna.run_all()
     anna.shot("1_start")
     anna.start()
-    assert anna.button("yes").is_disabled() and anna.button("c4").is_disabled() and anna.button("undo").is_disabled()
+    assert all(anna.button(name).is_disabled() for name in ("yes", "c4", "undo"))
     anna.shot("2_question")
     anna.play()
     anna.shot("3_playing")

@@ -1,4 +1,5 @@
 """Several processes on a CPU: the loss, the gradients, the sampler, the scores and the log of one."""
+
 import json
 import os
 import socket
@@ -15,16 +16,45 @@ import torch
 from spa_lib import train as train_module
 from spa_lib.data import load_batches
 from spa_lib.model import BRANCHES
-from spa_lib.runs import Processes, Trainer, agree, average_gradients, epoch_order, gather, init_processes, join, launch
-from spa_lib.runs import make_config, read_run, run_name
+from spa_lib.runs import (
+    Processes,
+    agree,
+    average_gradients,
+    epoch_order,
+    gather,
+    init_processes,
+    join,
+    launch,
+    make_config,
+    read_run,
+    run_name,
+)
 from spa_lib.train import load_data, make_encoder, make_model, make_trainer, train, train_all
 
 pytest.importorskip("accelerate")
-SMALL = make_config("smoke", epochs=2, n_train=22, n_eval=17, batch_size=7, clip_seconds=1.0, dim=16, mixup_rate=0.0, bootstrap=5)
+SMALL = make_config(
+    "smoke",
+    epochs=2,
+    n_train=22,
+    n_eval=17,
+    batch_size=7,
+    clip_seconds=1.0,
+    dim=16,
+    mixup_rate=0.0,
+    bootstrap=5,
+)
 STEPS = {branch: (replace(SMALL, text_branch=branch), 7) for branch in BRANCHES}
-STEPS |= {"without": (replace(SMALL, alpha=0.0), 7), "mixup": (replace(SMALL, mixup_rate=0.7), 7), "mixup of waveforms only": (replace(SMALL, mixup_rate=0.7, mixup_labels=False), 6),
-          "one clip": (SMALL, 1), "two clips": (replace(SMALL, mixup_rate=1.0), 2), "clipped": (replace(SMALL, clip_gradient=0.01), 7),
-          "batch norm, mn": (replace(SMALL, encoder="mn", mixup_rate=0.5), 7), "batch norm, panns": (replace(SMALL, encoder="panns"), 5), "batch norm, one clip": (replace(SMALL, encoder="panns"), 1)}
+STEPS |= {
+    "without": (replace(SMALL, alpha=0.0), 7),
+    "mixup": (replace(SMALL, mixup_rate=0.7), 7),
+    "mixup of waveforms only": (replace(SMALL, mixup_rate=0.7, mixup_labels=False), 6),
+    "one clip": (SMALL, 1),
+    "two clips": (replace(SMALL, mixup_rate=1.0), 2),
+    "clipped": (replace(SMALL, clip_gradient=0.01), 7),
+    "batch norm, mn": (replace(SMALL, encoder="mn", mixup_rate=0.5), 7),
+    "batch norm, panns": (replace(SMALL, encoder="panns"), 5),
+    "batch norm, one clip": (replace(SMALL, encoder="panns"), 1),
+}
 BEGUN = replace(SMALL, mixup_rate=0.5, seed=1)
 
 
@@ -36,7 +66,15 @@ def free_port():
 
 def become(rank, count, port):
     """What a launcher tells a process."""
-    os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+    os.environ |= dict(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(count),
+        LOCAL_WORLD_SIZE=str(count),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        OMP_NUM_THREADS="1",
+    )
     torch.set_num_threads(1)
     return init_processes("cpu")
 
@@ -46,8 +84,9 @@ def spawn(work, count, *args):
 
 
 def one_step(name, group):
-    """Loss and its parts, gradients, weights and gauges after one step. With batch norm in float64, and without dropout: in
-    float32 torch's own batch norm on a CPU is good to 1e-4 in the gradient of the first layer, and ours to 1e-6."""
+    """Loss and its parts, gradients, weights and statistics after one step. With batch norm in float64, and
+    without dropout: in float32 torch's own batch norm on a CPU is good to 1e-4 in the gradient of the
+    first layer, and ours to 1e-6."""
     cfg, n = STEPS[name]
     encoder = make_encoder(cfg)
     data = load_data(cfg, encoder.sample_rate)
@@ -87,10 +126,12 @@ def in_two(rank, count, port, folder):
     found = {name: one_step(name, group) for name in STEPS}
     data = load_data(SMALL, make_encoder(SMALL).sample_rate)
     order = epoch_order(data.train.targets, 1, 0)
-    whole = [order[k:k + 7] for k in range(0, len(order), 7)]
+    whole = [order[k : k + 7] for k in range(0, len(order), 7)]
     ids = [b.clip_ids for b in load_batches(data.train, [rows[group.rows(len(rows))] for rows in whole])]
     begin(BEGUN, folder, group)
-    torch.save(dict(steps=found, ids=ids, order=[data.train.clip_ids[i] for i in order]), folder / f"{rank}.pt")
+    torch.save(
+        dict(steps=found, ids=ids, order=[data.train.clip_ids[i] for i in order]), folder / f"{rank}.pt"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +157,10 @@ def test_one_step_of_two_processes_is_that_of_one(two, name):
         for k, v in alone["state"].items():
             if "running" in k or "tracked" in k:
                 assert torch.allclose(found["state"][k], v, atol=1e-6), k
-    assert all(torch.equal(two[0]["steps"][name]["state"][k], two[1]["steps"][name]["state"][k]) for k in alone["state"]), "the processes stay alike"
+    assert all(
+        torch.equal(two[0]["steps"][name]["state"][k], two[1]["steps"][name]["state"][k])
+        for k in alone["state"]
+    ), "the processes stay alike"
 
 
 def test_the_sampler_is_that_of_one(two):
@@ -125,7 +169,7 @@ def test_the_sampler_is_that_of_one(two):
     assert len(order) == 22 and len(two[0]["ids"]) == len(two[1]["ids"]) == 4
     for step in range(4):
         a, b = (r["ids"][step] for r in two)
-        want = tuple(order[step * 7:step * 7 + 7])
+        want = tuple(order[step * 7 : step * 7 + 7])
         assert (a + b == want and len(a) + len(b) == 7) if step < 3 else a == b == want
 
 
@@ -133,7 +177,9 @@ def test_the_sampler_is_that_of_one(two):
 def test_parts_are_the_whole(count):
     for n in range(12):
         parts = [range(n)[Processes(r, count).part(n)] for r in range(count)]
-        assert [i for p in parts for i in p] == list(range(n)) and max(map(len, parts)) - min(map(len, parts)) <= 1
+        assert [i for p in parts for i in p] == list(range(n)) and max(map(len, parts)) - min(
+            map(len, parts)
+        ) <= 1
         assert all(len(range(n)[Processes(r, count).rows(n)]) for r in range(count)) or n == 0
 
 
@@ -141,8 +187,12 @@ def alike(a, b, atol=2e-5):
     """Two runs with the same numbers, but for the rounding of several steps."""
     assert list(a.clip_ids) == list(b.clip_ids) and np.abs(a.scores - b.scores).max() <= atol
     numbers = [c for c in a.log.columns if c != "seconds"]
-    assert list(a.log.columns) == list(b.log.columns) and np.allclose(a.log[numbers], b.log[numbers], atol=atol, equal_nan=True)
-    assert a.metrics["clips_hash"] == b.metrics["clips_hash"] and a.metrics["mAP"]["value"] == pytest.approx(b.metrics["mAP"]["value"], abs=1e-4)
+    assert list(a.log.columns) == list(b.log.columns) and np.allclose(
+        a.log[numbers], b.log[numbers], atol=atol, equal_nan=True
+    )
+    assert a.metrics["clips_hash"] == b.metrics["clips_hash"] and a.metrics["mAP"]["value"] == pytest.approx(
+        b.metrics["mAP"]["value"], abs=1e-4
+    )
 
 
 def test_begun_on_two_it_goes_on_on_one(two, tmp_path_factory, tmp_path):
@@ -153,18 +203,27 @@ def test_begun_on_two_it_goes_on_on_one(two, tmp_path_factory, tmp_path):
 
 
 def test_a_run_on_two_processes_is_the_run_on_one(tmp_path):
-    """As the notebook starts it. 17 evaluation clips and 22 training clips in batches of 7: nothing divides by two."""
+    """As the notebook starts it. 17 evaluation clips and 22 training clips in batches of 7: nothing divides
+    by two."""
     configs = [replace(SMALL, mixup_rate=0.5, eval_every=1), replace(SMALL, freeze=True)]
     shared = train_all(configs, tmp_path / "two", processes=2)
     for a, b in zip(shared, train_all(configs, tmp_path / "one")):
         alike(a, b)
         files = {str(p.relative_to(a.folder)) for p in a.folder.rglob("*") if p.is_file()}
-        assert files == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"} and len(np.unique(a.clip_ids)) == 17
+        assert (
+            files == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"}
+            and len(np.unique(a.clip_ids)) == 17
+        )
 
 
 def python(script, *args, **env):
-    return subprocess.Popen([sys.executable, "-c", script, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in env.items()})
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in env.items()},
+    )
 
 
 def test_from_a_notebook(tmp_path):
@@ -174,7 +233,8 @@ import json, sys
 from accelerate import notebook_launcher
 from spa_lib.runs import RunConfig
 from spa_lib.train import train
-notebook_launcher(train, (RunConfig(**json.loads(sys.argv[1])), sys.argv[2], False), num_processes=2, use_port=sys.argv[3])
+cfg = RunConfig(**json.loads(sys.argv[1]))
+notebook_launcher(train, (cfg, sys.argv[2], False), num_processes=2, use_port=sys.argv[3])
 """
     cfg = replace(SMALL, epochs=1)
     p = python(script, json.dumps(asdict(cfg)), tmp_path, free_port())
@@ -215,7 +275,20 @@ for step in range(10_000):
 
 def lose_one(how, timeout):
     port = free_port()
-    a, b = (python(LOOP, how, RANK=r, LOCAL_RANK=r, WORLD_SIZE=2, LOCAL_WORLD_SIZE=2, MASTER_ADDR="127.0.0.1", MASTER_PORT=port, SPA_LIB_TIMEOUT=timeout) for r in range(2))
+    a, b = (
+        python(
+            LOOP,
+            how,
+            RANK=r,
+            LOCAL_RANK=r,
+            WORLD_SIZE=2,
+            LOCAL_WORLD_SIZE=2,
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+            SPA_LIB_TIMEOUT=timeout,
+        )
+        for r in range(2)
+    )
     try:
         _, err = a.communicate(timeout=100)
         return a.returncode, err
@@ -241,7 +314,10 @@ def test_a_batch_smaller_than_the_processes_is_refused(tmp_path, monkeypatch):
 
 
 def test_failed_processes_raise_with_what_they_said(tmp_path, monkeypatch, capfd):
-    (tmp_path / "fails.py").write_text("import os\nprint('hello', flush=True)\nif os.environ['RANK'] == '1': raise ValueError('of process 1')\n")
+    (tmp_path / "fails.py").write_text(
+        "import os\nprint('hello', flush=True)\n"
+        "if os.environ['RANK'] == '1': raise ValueError('of process 1')\n"
+    )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     with pytest.raises(RuntimeError, match="(?s)2 processes of fails failed.*ValueError: of process 1"):
         launch("fails", [], 2)
@@ -251,7 +327,9 @@ def test_failed_processes_raise_with_what_they_said(tmp_path, monkeypatch, capfd
 @pytest.mark.skipif(sys.platform != "linux", reason="a child learns of its parent's death on Linux only")
 def test_killed_notebook_takes_its_processes_along():
     psutil = pytest.importorskip("psutil")
-    p = python("from spa_lib.runs import launch; launch('timeit', ['-n1', '-r1', 'import time; time.sleep(100)'], 2)")
+    p = python(
+        "from spa_lib.runs import launch; launch('timeit', ['-n1', '-r1', 'import time; time.sleep(100)'], 2)"
+    )
     try:
         family, end = [], time.time() + 60
         while len(family) < 3 and time.time() < end:  # torchrun and its two
@@ -265,7 +343,9 @@ def test_killed_notebook_takes_its_processes_along():
 @pytest.mark.slow
 def test_compiled_encoder(tmp_path):
     """torch.compile changes the rounding only, and not which run it is."""
-    plain, compiled = (train(replace(SMALL, compile=c), tmp_path / str(c), progress=False) for c in (False, True))
+    plain, compiled = (
+        train(replace(SMALL, compile=c), tmp_path / str(c), progress=False) for c in (False, True)
+    )
     assert plain.folder.name == compiled.folder.name
     alike(plain, compiled, 1e-3)
 

@@ -1,15 +1,43 @@
-"""Metrics: the authors' values, naive oracles, scikit-learn, identities, and intervals that hold what they promise."""
+"""Metrics: the authors' values, naive definitions, scikit-learn, identities, intervals that hold."""
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from spa_lib.metrics import METRICS, PLAIN, WEIGHTINGS, ap_naive, auc, average_precision, bootstrap, chance, class_ap, count_reached, d_prime, graded_average_precision, level_weights, mean_average_precision, nearest_positive, omap, omap_naive, paired_bootstrap, paired_interval, per_class_gain
+from spa_lib.metrics import (
+    METRICS,
+    PLAIN_COSTS,
+    WEIGHTINGS,
+    ap_naive,
+    auc,
+    average_precision,
+    average_precision_with_costs,
+    bootstrap,
+    chance,
+    class_ap,
+    count_reached,
+    d_prime,
+    level_weights,
+    mean_average_precision,
+    measure,
+    nearest_positive,
+    omap,
+    omap_naive,
+    paired_bootstrap,
+    paired_interval,
+    per_class_gain,
+    resampled,
+)
+from spa_lib.metrics import ap as ap_module
+from spa_lib.metrics import intervals as intervals_module
+from spa_lib.metrics import ontology_ap as ontology_ap_module
 from spa_lib.ontology import Ontology
 
 seeds = st.integers(0, 10**6)
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +64,21 @@ def case(seed, N=12, C=6, ties=True):
     return targets, scores, tree_distances(rng, C)
 
 
-# ---- the authors' values -------------------------------------------------------------------------------------------
+# ---- the authors' values -------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ["continuous", "ties"])
 def test_golden_omap(shared, ontology, name):
     z = np.load(shared / "golden" / f"omap_{name}.npz")
     found = omap(z["target"], z["scores"], ontology.distances)
     assert found.levels == tuple(range(22)) == tuple(ontology.levels)
-    np.testing.assert_allclose(found.per_class, z["omap_per_level_class"], rtol=0, atol=1e-9) # nan must meet nan
-    np.testing.assert_allclose(found.per_level, z["omap_per_level"], rtol=0, atol=1e-9)
+    close = dict(rtol=0, atol=1e-9) # nan must meet nan
+    np.testing.assert_allclose(found.per_class, z["omap_per_level_class"], **close)
+    np.testing.assert_allclose(found.per_level, z["omap_per_level"], **close)
     assert abs(found.value - z["omap"]) < 1e-9
 
 
 def test_golden_needs_the_graph_without_an_artificial_root(shared, ontology):
-    """An artificial root shortens ways between the branches; the values then differ, so the golden test would see it."""
+    """An artificial root shortens ways between the branches; the golden test would see it."""
     z = np.load(shared / "golden" / "omap_continuous.npz")
     depth = np.array([ontology.depth(m) for m in ontology.mids]) + 1
     rooted = np.minimum(ontology.distances, depth[:, None] + depth)
@@ -57,7 +86,7 @@ def test_golden_needs_the_graph_without_an_artificial_root(shared, ontology):
     assert abs(omap(z["target"], z["scores"], rooted, levels=range(22)).value - z["omap"]) > 1e-4
 
 
-# ---- oracles -------------------------------------------------------------------------------------------------------
+# ---- naive definitions -------------------------------------------------------------------------------------
 
 @settings(max_examples=100, deadline=None)
 @given(seed=seeds, ties=st.booleans(), weighting=st.sampled_from(WEIGHTINGS))
@@ -81,9 +110,10 @@ def test_ap_and_auc_agree_with_scikit_learn(seed, ties):
         if not w[y].sum():
             assert np.isnan(ap[c]) and np.isnan(area[c])
             continue
-        assert abs(ap[c] - average_precision_score(y[w > 0], scores[w > 0, c], sample_weight=w[w > 0])) < 1e-12
+        labels, score, own = y[w > 0], scores[w > 0, c], w[w > 0]
+        assert abs(ap[c] - average_precision_score(labels, score, sample_weight=own)) < 1e-12
         if w[~y].sum():
-            assert abs(area[c] - roc_auc_score(y[w > 0], scores[w > 0, c], sample_weight=w[w > 0])) < 1e-12
+            assert abs(area[c] - roc_auc_score(labels, score, sample_weight=own)) < 1e-12
         else:
             assert np.isnan(area[c])
 
@@ -102,61 +132,75 @@ def test_clip_weights_are_repetitions(seed, weighting):
     w = np.random.default_rng(seed).integers(0, 4, len(targets))
     assume(w.sum())
     again = np.repeat(np.arange(len(targets)), w)
-    weighted, repeated = omap(targets, scores, D, weighting, clip_weights=w), omap(targets[again], scores[again], D, weighting)
+    weighted = omap(targets, scores, D, weighting, clip_weights=w)
+    repeated = omap(targets[again], scores[again], D, weighting)
     np.testing.assert_allclose(weighted.per_class, repeated.per_class, rtol=0, atol=1e-12)
     scaled = omap(targets, scores, D, weighting, clip_weights=w*0.37)
     np.testing.assert_allclose(scaled.per_class, repeated.per_class, rtol=0, atol=1e-12)
 
 
-def test_graded_ap_serves_any_price_list():
+def test_ap_takes_any_costs():
     rng = np.random.default_rng(0)
-    grades, scores = rng.integers(0, 4, (50, 3)), rng.integers(0, 9, (50, 3))
-    prices = np.concatenate([np.zeros((5, 1)), rng.random((5, 3))], 1)
-    found = graded_average_precision(grades, scores, prices)
-    for l in range(5):
+    error_distance, scores = rng.integers(0, 4, (50, 3)), rng.integers(0, 9, (50, 3))
+    costs = np.concatenate([np.zeros((5, 1)), rng.random((5, 3))], 1)
+    found = average_precision_with_costs(error_distance, scores, costs)
+    for level in range(5):
         for c in range(3):
-            assert abs(found[l, c] - ap_naive(grades[:, c] == 0, scores[:, c], prices[l, grades[:, c]])) < 1e-12
-    for bad in (prices + 1, -prices, prices[:, :3], prices[0]):
-        with pytest.raises(ValueError, match="prices"):
-            graded_average_precision(grades, scores, bad)
+            distance = error_distance[:, c]
+            naive = ap_naive(distance == 0, scores[:, c], costs[level, distance])
+            assert abs(found[level, c] - naive) < 1e-12
+    for bad in (costs + 1, -costs, costs[:, :3], costs[0]):
+        with pytest.raises(ValueError, match="costs"):
+            average_precision_with_costs(error_distance, scores, bad)
 
 
-# ---- the ruler -----------------------------------------------------------------------------------------------------
+# ---- bins ----------------------------------------------------------------------------------------
 
 def hard_scores(kind, rng, n, dtype):
-    top = np.finfo(dtype).max
+    top, least = np.finfo(dtype).max, float(np.finfo(dtype).smallest_subnormal)
     return {
-        "uniform": lambda: rng.random(n), "logits": lambda: 3*rng.normal(size=n), "tiny probabilities": lambda: 1/(1 + np.exp(8 + 4*rng.normal(size=n))),
-        "few values": lambda: rng.integers(-3, 3, n), "constant": lambda: np.full(n, 0.3), "signed zeros": lambda: rng.choice([-0.0, 0.0, 1.0], n),
-        "outlier": lambda: np.where(rng.random(n) < 0.01, 1e6, rng.random(n)), "whole range": lambda: rng.uniform(-1, 1, n)*top,
-        "denormal": lambda: rng.integers(-5, 5, n)*float(np.finfo(dtype).smallest_subnormal), "neighbours": lambda: np.nextafter(dtype(1), dtype(2)*rng.integers(0, 2, n)),
+        "uniform": lambda: rng.random(n),
+        "logits": lambda: 3*rng.normal(size=n),
+        "tiny probabilities": lambda: 1/(1 + np.exp(8 + 4*rng.normal(size=n))),
+        "few values": lambda: rng.integers(-3, 3, n),
+        "constant": lambda: np.full(n, 0.3),
+        "signed zeros": lambda: rng.choice([-0.0, 0.0, 1.0], n),
+        "outlier": lambda: np.where(rng.random(n) < 0.01, 1e6, rng.random(n)),
+        "whole range": lambda: rng.uniform(-1, 1, n)*top,
+        "denormal": lambda: rng.integers(-5, 5, n)*least,
+        "neighbours": lambda: np.nextafter(dtype(1), dtype(2)*rng.integers(0, 2, n)),
     }[kind]().astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["uniform", "logits", "tiny probabilities", "few values", "constant", "signed zeros", "outlier", "whole range", "denormal", "neighbours"])
-def test_ruler_is_a_binary_search(kind, dtype):
+@pytest.mark.parametrize("kind", [
+    "uniform", "logits", "tiny probabilities", "few values", "constant", "signed zeros", "outlier",
+    "whole range", "denormal", "neighbours"])
+def test_bins_are_a_binary_search(kind, dtype):
     for seed in range(8):
         rng = np.random.default_rng(seed)
         score = hard_scores(kind, rng, 5000, dtype)
         for K in (1, 2, 30, 4000):
             thresholds = np.unique(rng.choice(score, K))
-            np.testing.assert_array_equal(count_reached(thresholds, score), thresholds.searchsorted(score, side="right"))
+            expected = thresholds.searchsorted(score, side="right")
+            np.testing.assert_array_equal(count_reached(thresholds, score), expected)
 
 
 @settings(max_examples=60, deadline=None)
-@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=40), seed=seeds)
-def test_ruler_on_any_floats(values, seed):
+@given(values=st.lists(finite, min_size=1, max_size=40), seed=seeds)
+def test_bins_on_any_floats(values, seed):
     rng = np.random.default_rng(seed)
     values = np.array(values, np.float32)
     with np.errstate(over="ignore"):
-        score = np.concatenate([rng.choice(values, 4096), np.nextafter(values, np.float32(np.inf)), np.nextafter(values, np.float32(-np.inf))])
+        above, below = (np.nextafter(values, np.float32(end)) for end in (np.inf, -np.inf))
+    score = np.concatenate([rng.choice(values, 4096), above, below])
     score = score[np.isfinite(score)]
     thresholds = np.unique(rng.choice(values, len(values)))
-    np.testing.assert_array_equal(count_reached(thresholds, score), thresholds.searchsorted(score, side="right"))
+    expected = thresholds.searchsorted(score, side="right")
+    np.testing.assert_array_equal(count_reached(thresholds, score), expected)
 
 
-# ---- identities ----------------------------------------------------------------------------------------------------
+# ---- identities ----------------------------------------------------------------------------------
 
 @settings(max_examples=80, deadline=None)
 @given(seed=seeds, ties=st.booleans())
@@ -168,7 +212,8 @@ def test_identities(seed, ties):
     assert (np.diff(binary.per_level) >= -1e-12).all()
     for found in (binary, official):
         has = targets.any(0)
-        assert np.isnan(found.per_class[:, ~has]).all() and (found.per_class[:, has] > 0).all() and (found.per_class[:, has] <= 1 + 1e-12).all()
+        assert np.isnan(found.per_class[:, ~has]).all()
+        assert (found.per_class[:, has] > 0).all() and (found.per_class[:, has] <= 1 + 1e-12).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -178,7 +223,8 @@ def test_only_the_order_of_the_scores_matters(seed, weighting):
     expected = omap(targets, scores, D, weighting).per_class
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(targets))
-    np.testing.assert_allclose(omap(targets[order], scores[order], D, weighting).per_class, expected, rtol=0, atol=1e-12)
+    moved = omap(targets[order], scores[order], D, weighting).per_class
+    np.testing.assert_allclose(moved, expected, rtol=0, atol=1e-12)
     for rising in (np.exp, lambda s: 7*s - 100, lambda s: s**3, lambda s: s + np.arange(s.shape[1])):
         np.testing.assert_array_equal(omap(targets, rising(scores), D, weighting).per_class, expected)
     classes = rng.permutation(targets.shape[1])
@@ -186,22 +232,26 @@ def test_only_the_order_of_the_scores_matters(seed, weighting):
     np.testing.assert_allclose(moved, expected[:, classes], rtol=0, atol=1e-12)
 
 
-def test_perfect_scores_give_one_and_leading_free_errors_cost_nothing():
+def test_perfect_scores_give_one_and_errors_that_cost_nothing_may_lead():
     D = tree_distances(np.random.default_rng(0), 5)
     targets = np.eye(5, dtype=int)
     assert omap(targets, targets, D).value == 1
     line = abs(np.arange(3)[:, None] - np.arange(3))
-    targets, scores = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]]), np.array([[0.5, 0, 0], [0.9, 1, 0], [0.1, 0, 1]])
-    assert (omap(targets, scores, line, "binary").per_class[:, 0] == [0.5, 1, 1]).all() # 0/0 above the first positive at levels 1 and 2
+    targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    scores = np.array([[0.5, 0, 0], [0.9, 1, 0], [0.1, 0, 1]])
+    found = omap(targets, scores, line, "binary") # 0/0 above the first positive at levels 1 and 2
+    assert (found.per_class[:, 0] == [0.5, 1, 1]).all()
 
 
 def test_level_weights(ontology):
     W = level_weights(ontology.distances)
     assert W.shape == (22, 22) and not W[:, 0].any() and not W[21].any()
     off = ~np.eye(527, dtype=bool)
-    for l in range(21):
-        assert abs(W[l][ontology.distances[off]].mean() - 1) < 1e-12 and not W[l, :l + 1].any() and (np.diff(W[l]) >= 0).all()
-    assert (level_weights(ontology.distances, weighting="binary") == (np.arange(22) > np.arange(22)[:, None])).all()
+    for level in range(21):
+        assert abs(W[level][ontology.distances[off]].mean() - 1) < 1e-12
+        assert not W[level, :level + 1].any() and (np.diff(W[level]) >= 0).all()
+    binary = level_weights(ontology.distances, weighting="binary")
+    assert (binary == (np.arange(22) > np.arange(22)[:, None])).all()
 
 
 def test_levels_of_a_subset(ontology):
@@ -213,7 +263,7 @@ def test_levels_of_a_subset(ontology):
     np.testing.assert_array_equal(full.per_level[:len(own.levels)], own.per_level)
     assert (full.per_level[len(own.levels):] == 1).all()
     assert omap(targets, scores, part.distances, levels=[3]).per_level[0] == full.per_level[3]
-    assert omap(targets, scores, part.distances, levels=(l for l in (0, 3))).levels == (0, 3)
+    assert omap(targets, scores, part.distances, levels=iter((0, 3))).levels == (0, 3)
 
 
 def test_nearest_positive_is_the_least_over_the_labels(ontology):
@@ -224,17 +274,20 @@ def test_nearest_positive_is_the_least_over_the_labels(ontology):
     np.testing.assert_array_equal(nearest_positive(targets, ontology.distances), expected)
 
 
-# ---- kinds of input ------------------------------------------------------------------------------------------------
+# ---- kinds of input ------------------------------------------------------------------------------
 
 def test_tensors_arrays_and_number_types(ontology):
     targets, scores, D = case(3, N=20)
     expected = omap(targets, scores, D).value
-    assert omap(torch.tensor(targets), torch.tensor(scores, requires_grad=True), torch.tensor(D)).value == expected
+    with_gradient = torch.tensor(scores, requires_grad=True)
+    assert omap(torch.tensor(targets), with_gradient, torch.tensor(D)).value == expected
     assert omap(targets.tolist(), scores.tolist(), D.tolist()).value == expected
     for kind in (bool, np.uint8, np.float32):
         assert omap(targets.astype(kind), scores, D.astype(float)).value == expected
     fifths = (scores*5).astype(np.float16)
-    for same in (fifths, fifths.astype(np.int64), torch.tensor(fifths), torch.tensor(fifths).bfloat16(), fifths.astype(np.float32)[::1], np.asfortranarray(fifths)):
+    tensor = torch.tensor(fifths)
+    for same in (fifths, fifths.astype(np.int64), tensor, tensor.bfloat16(), fifths.astype(np.float32)[::1],
+                 np.asfortranarray(fifths)):
         assert omap(targets, same, D).value == expected
     before = scores.copy()
     omap(targets, scores, D)
@@ -242,11 +295,14 @@ def test_tensors_arrays_and_number_types(ontology):
 
 
 def test_errors_name_what_is_wrong():
-    targets, scores, D = np.eye(4, dtype=int), np.random.default_rng(0).random((4, 4)), tree_distances(np.random.default_rng(0), 4)
+    rng = np.random.default_rng(0)
+    targets, scores, D = np.eye(4, dtype=int), rng.random((4, 4)), tree_distances(rng, 4)
+
     def broken(table, n, c, value):
         table = table.astype(float)
         table[n, c] = value
         return table
+
     cases = {
         "clip 2, class 1 has nan": lambda: omap(targets, broken(scores, 2, 1, np.nan), D),
         "clip 0, class 3 has -?inf": lambda: mean_average_precision(targets, broken(scores, 0, 3, -np.inf)),
@@ -285,7 +341,38 @@ def test_float_distances_with_nan_are_refused():
         omap(np.eye(3), np.eye(3), D)
 
 
-# ---- AUC, d', chance, gain -----------------------------------------------------------------------------------------
+CHECKS = ("checked_targets", "checked_scores", "checked_distances", "checked_levels", "checked_weights")
+
+
+@pytest.mark.parametrize("name, tables", [
+    ("mean_average_precision", 1), ("auc", 1), ("omap", 1), ("chance", 0), ("bootstrap", 1),
+    ("paired_bootstrap", 2), ("per_class_gain", 2), ("measure", 1)])
+def test_input_is_checked_once(ontology, monkeypatch, name, tables):
+    """A public function checks what it was given, each thing once, however many parts use it."""
+    calls = []
+    for module in (ap_module, ontology_ap_module, intervals_module):
+        for check in CHECKS:
+            if original := getattr(module, check, None):
+                monkeypatch.setattr(module, check, lambda *a, c=check, f=original: calls.append(c) or f(*a))
+    part = ontology.subset(ontology.mids[:6])
+    y, s, D = np.eye(6, dtype=int), np.random.default_rng(0).random((6, 6)), part.distances
+    {
+        "mean_average_precision": lambda: mean_average_precision(y, s),
+        "auc": lambda: auc(y, s),
+        "omap": lambda: omap(y, s, D),
+        "chance": lambda: chance(y, D, draws=3),
+        "bootstrap": lambda: bootstrap(y, s, "omap", D, n=5),
+        "paired_bootstrap": lambda: paired_bootstrap(y, s, s, "omap", D, n=5),
+        "per_class_gain": lambda: per_class_gain(y, s, s, D),
+        "measure": lambda: measure(y, s, part, replicates=5),
+    }[name]()
+    assert calls.count("checked_targets") == 1 and calls.count("checked_scores") == tables
+    with_distances = name not in ("mean_average_precision", "auc")
+    assert calls.count("checked_distances") == calls.count("checked_levels") == with_distances
+    assert calls.count("checked_weights") <= 1
+
+
+# ---- AUC, d', chance, gain -----------------------------------------------------------------------
 
 def test_d_prime():
     assert d_prime(0.5) == 0 and d_prime(1.0) == np.inf and d_prime(0.0) == -np.inf
@@ -304,7 +391,8 @@ def test_chance_is_what_random_scores_get(ontology):
     other = rng.random(targets.shape)
     assert abs(omap(targets, other, ontology.distances).value - found.omap) < 6*found.omap_sd
     assert abs(mean_average_precision(targets, other) - found.map) < 6*found.map_sd
-    assert found.per_level.shape == found.per_level_sd.shape == (22,) and abs(found.per_level.mean() - found.omap) < 1e-12
+    assert found.per_level.shape == found.per_level_sd.shape == (22,)
+    assert abs(found.per_level.mean() - found.omap) < 1e-12
 
 
 def test_no_scores_are_below_the_floor(ontology):
@@ -320,13 +408,14 @@ def test_no_scores_are_below_the_floor(ontology):
 def test_per_class_gain():
     targets, a, D = case(7, N=30)
     b = a + 0.1*targets
-    np.testing.assert_allclose(per_class_gain(targets, a, b), average_precision(targets, b) - average_precision(targets, a))
+    expected = average_precision(targets, b) - average_precision(targets, a)
+    np.testing.assert_allclose(per_class_gain(targets, a, b), expected)
     expected = omap(targets, b, D).per_class.mean(0) - omap(targets, a, D).per_class.mean(0)
     np.testing.assert_allclose(per_class_gain(targets, a, b, D, levels=iter(range(D.max() + 1))), expected)
     assert (np.nan_to_num(per_class_gain(targets, a, b, D)) >= -1e-12).all()
 
 
-# ---- intervals -----------------------------------------------------------------------------------------------------
+# ---- intervals -----------------------------------------------------------------------------------
 
 def bigger_case(seed=0, N=60, C=8):
     rng = np.random.default_rng(seed)
@@ -337,8 +426,13 @@ def bigger_case(seed=0, N=60, C=8):
 
 
 def score(metric, targets, scores, D):
-    return {"map": lambda: mean_average_precision(targets, scores), "omap": lambda: omap(targets, scores, D).value, "omap_levels": lambda: omap(targets, scores, D).per_level,
-            "auc": lambda: np.nanmean(auc(targets, scores)), "d_prime": lambda: d_prime(np.nanmean(auc(targets, scores)))}[metric]()
+    return {
+        "map": lambda: mean_average_precision(targets, scores),
+        "omap": lambda: omap(targets, scores, D).value,
+        "omap_levels": lambda: omap(targets, scores, D).per_level,
+        "auc": lambda: np.nanmean(auc(targets, scores)),
+        "d_prime": lambda: d_prime(np.nanmean(auc(targets, scores))),
+    }[metric]()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -350,7 +444,8 @@ def test_every_replicate_is_the_score_of_the_resampled_table(metric):
     for r in range(25):
         clips = rng.integers(0, len(targets), len(targets))
         for interval, scores in ((found.a, a), (found.b, b)):
-            np.testing.assert_allclose(interval.samples[r], score(metric, targets[clips], scores[clips], D), rtol=0, atol=1e-10)
+            expected = score(metric, targets[clips], scores[clips], D)
+            np.testing.assert_allclose(interval.samples[r], expected, rtol=0, atol=1e-10)
     np.testing.assert_allclose(found.difference.samples, found.b.samples - found.a.samples)
     np.testing.assert_allclose(bootstrap(targets, a, metric, D, n=25, seed=3).samples, found.a.samples)
 
@@ -391,7 +486,8 @@ def test_groups_are_drawn_whole():
     targets, a, b, D = bigger_case()
     copies = np.repeat(np.arange(len(targets)), 5)
     single = bootstrap(targets, a, "map", n=100, seed=2)
-    grouped = bootstrap(targets[copies], a[copies], "map", n=100, seed=2, groups=[f"recording {i:03}" for i in copies])
+    recordings = [f"recording {i:03}" for i in copies]
+    grouped = bootstrap(targets[copies], a[copies], "map", n=100, seed=2, groups=recordings)
     np.testing.assert_allclose(grouped.samples, single.samples, atol=1e-12)
     alone = bootstrap(targets[copies], a[copies], "map", n=100, seed=2)
     assert alone.high - alone.low < grouped.high - grouped.low
@@ -400,12 +496,12 @@ def test_groups_are_drawn_whole():
 def test_replicates_in_blocks_are_the_same():
     """Many versions of the data are scored in blocks that fit the cache; the block must not show."""
     rng = np.random.default_rng(0)
-    score, grade = rng.integers(0, 300, 900), rng.integers(0, 12, 900)
+    score, distance = rng.integers(0, 300, 900).astype(float), rng.integers(0, 12, 900)
     weights, W = rng.integers(0, 3, (150, 900)), level_weights(tree_distances(rng, 30))[:, :12]
-    together = class_ap(score.astype(float), grade, W, weights)
-    apart = np.concatenate([class_ap(score.astype(float), grade, W, w[None]) for w in weights])
+    together = class_ap(score, distance, W, weights)
+    apart = np.concatenate([class_ap(score, distance, W, w[None]) for w in weights])
     np.testing.assert_allclose(together, apart, rtol=0, atol=1e-12)
-    assert class_ap(score.astype(float), grade, PLAIN[:, [0] + [1]*11], weights).shape == (150, 1)
+    assert class_ap(score, distance, PLAIN_COSTS[:, [0] + [1]*11], weights).shape == (150, 1)
 
 
 @pytest.mark.slow
@@ -432,7 +528,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(metric):
             held["percentile", what] += low <= truth <= high
     print(metric, {k: int(v) for k, v in held.items()}, "of", n)
     assert 0.90 <= held["centred", "a"]/n <= 0.99 and 0.90 <= held["centred", "difference"]/n <= 0.99
-    if metric != "auc": # in AUC no positive is compared with itself; in AP it is, and there the plain percentile interval fails
+    if metric != "auc": # in AP a positive is compared with itself: there the plain percentile interval fails
         assert held["percentile", "a"] < held["centred", "a"] - 10
 
 
@@ -441,7 +537,39 @@ def test_paired_interval_agrees_with_the_t_test():
     a = rng.random(6)
     b = a + 0.1 + 0.05*rng.random(6)
     for confidence in (0.9, 0.95):
-        found, reference = paired_interval(a, b, confidence), ttest_rel(b, a).confidence_interval(confidence)
+        found = paired_interval(a, b, confidence)
+        reference = ttest_rel(b, a).confidence_interval(confidence)
         np.testing.assert_allclose((found.low, found.high), (reference.low, reference.high))
     with pytest.raises(ValueError, match="finite"):
         paired_interval([0.1, np.nan], [0.1, 0.2])
+
+
+# ---- the metrics of a run ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("recordings", [None, np.arange(60) // 3])
+def test_measure_is_what_the_public_functions_give(ontology, recordings):
+    part, rng = ontology.subset(ontology.mids[:8]), np.random.default_rng(0)
+    targets = np.eye(8)[rng.integers(0, 8, 60)]
+    scores = (targets + rng.normal(size=targets.shape)).astype(np.float32)
+    found = measure(targets, scores, part, recordings, replicates=40, seed=4)
+    assert found["mAP"]["value"] == mean_average_precision(targets, scores)
+    for name, weighting in (("OmAP", "official"), ("OmAP_binary", "binary")):
+        expected = omap(targets, scores, part.distances, weighting, part.levels)
+        assert found[name]["value"] == expected.value
+        assert found[name]["per_level"] == expected.per_level.tolist()
+    for name in ("mAP", "OmAP"):
+        expected = bootstrap(targets, scores, name, part.distances, levels=part.levels, n=40, seed=4,
+                             groups=recordings)
+        assert (found[name]["low"], found[name]["high"]) == (expected.low, expected.high)
+    without = measure(targets, scores, part, replicates=0)
+    assert "low" not in found["OmAP_binary"] and "low" not in without["mAP"]
+
+
+def test_resampled_means_are_those_of_the_drawn_clips():
+    values, recordings = np.random.default_rng(0).random((7, 2)), np.array([0, 0, 1, 2, 2, 2, 3])
+    found = resampled(values, recordings, n=20, seed=5)
+    rng = np.random.default_rng(5)
+    for replicate, drawn in zip(found, rng.integers(4, size=(20, 4))):
+        rows = np.concatenate([np.flatnonzero(recordings == r) for r in drawn])
+        np.testing.assert_allclose(replicate, values[rows].mean(0))
+    np.testing.assert_allclose(resampled(values[:, 0], recordings, n=20, seed=5), found[:, 0])

@@ -1,26 +1,57 @@
 """Published recipes: schedules, samplers, optimizers, and the configurations that they resolve to."""
+
 from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spa_lib.encoders.base import CHECKPOINTS
-from spa_lib.runs import FACTS, OPTIMIZERS, RECIPES, SAMPLERS, SCALES, SCHEDULES, Recipe, RunConfig, class_turn, config_hash, epoch_order, halving_factor, make_config, make_optimizer, mixup, rate_factor, run_name, run_values, schedule_factor
+from spa_lib.runs import (
+    FACTS,
+    OPTIMIZERS,
+    RECIPES,
+    SAMPLERS,
+    SCALES,
+    SCHEDULES,
+    Recipe,
+    RunConfig,
+    class_turn,
+    config_hash,
+    epoch_order,
+    halving_factor,
+    make_config,
+    make_optimizer,
+    mixup,
+    rate_factor,
+    run_name,
+    run_values,
+    schedule_factor,
+)
 
 PAPER_FIVE = ("psla", "panns", "ast", "passt", "htsat")
 
 
 def test_older_runs_keep_their_names():
     """Computed before optimizers, schedules and samplers became fields."""
-    assert run_name(make_config("real", encoder="mn", alpha=0.0)) == "mn-tiny-audioset-without-seed0-b48095146f"
+    assert (
+        run_name(make_config("real", encoder="mn", alpha=0.0)) == "mn-tiny-audioset-without-seed0-b48095146f"
+    )
     assert run_name(RunConfig()) == "ast-tiny-synth-concat-seed0-44136fa355"
-    assert run_name(make_config("smoke", encoder="htsat", seed=3, balanced=True, epoch_clips=32)) == "htsat-tiny-synth-concat-seed3-1b3599ca62"
-    assert run_name(make_config("paper", encoder="passt", alpha=0.1, checkpoint="")) == "passt-base-audioset-concat-seed0-0f88135ee3"
+    assert (
+        run_name(make_config("smoke", encoder="htsat", seed=3, balanced=True, epoch_clips=32))
+        == "htsat-tiny-synth-concat-seed3-1b3599ca62"
+    )
+    assert (
+        run_name(make_config("paper", encoder="passt", alpha=0.1, checkpoint=""))
+        == "passt-base-audioset-concat-seed0-0f88135ee3"
+    )
 
 
 # ---- the table
+
 
 def test_recipes_are_fields_of_a_run():
     names = {f.name for f in fields(RunConfig)}
@@ -30,8 +61,23 @@ def test_recipes_are_fields_of_a_run():
         assert set(run_values(name)) <= names and r.source and r.start
         assert r.schedule in SCHEDULES and r.optimizer in OPTIMIZERS and (r.sampler in SAMPLERS) == r.balanced
         assert ("weight averaging" in r.left_out) == (r.averaging != "none")
-        used = dict(passt={"warmup_epochs", "decay_from", "decay_to", "final_rate"}, halving={"warmup_steps", "halve_from", "halve_every"}).get(r.schedule, set())
-        assert {k for k in ("warmup_epochs", "decay_from", "decay_to", "final_rate", "warmup_steps", "halve_from", "halve_every") if getattr(r, k) is not None} == used
+        used = dict(
+            passt={"warmup_epochs", "decay_from", "decay_to", "final_rate"},
+            halving={"warmup_steps", "halve_from", "halve_every"},
+        ).get(r.schedule, set())
+        assert {
+            k
+            for k in (
+                "warmup_epochs",
+                "decay_from",
+                "decay_to",
+                "final_rate",
+                "warmup_steps",
+                "halve_from",
+                "halve_every",
+            )
+            if getattr(r, k) is not None
+        } == used
 
 
 @pytest.mark.parametrize("encoder", RECIPES)
@@ -46,13 +92,18 @@ def test_published_scale_is_the_encoders_own(encoder):
 @pytest.mark.parametrize("encoder", RECIPES)
 def test_paper_scale_is_passts_for_every_encoder(encoder):
     cfg = make_config("paper", encoder=encoder, checkpoint="")
-    assert cfg.checkpoint is None and replace(cfg, encoder="passt") == make_config("published", encoder="passt")
-    assert (config_hash(cfg) == config_hash(make_config("published", encoder=encoder))) == (encoder == "passt")
+    assert cfg.checkpoint is None and replace(cfg, encoder="passt") == make_config(
+        "published", encoder="passt"
+    )
+    assert (config_hash(cfg) == config_hash(make_config("published", encoder=encoder))) == (
+        encoder == "passt"
+    )
 
 
 @pytest.mark.parametrize("encoder", RECIPES)
 def test_paper_scale_fine_tunes_a_release(encoder):
-    """Of the very encoder; a size that has no release starts from scratch, and a file that is named goes before."""
+    """Of the very encoder; a size that has no release starts from scratch, and a file that is named goes
+    before."""
     cfg = make_config("paper", encoder=encoder)
     assert CHECKPOINTS[cfg.checkpoint].encoder == encoder
     assert make_config("paper", encoder=encoder, size="tiny").checkpoint is None
@@ -63,9 +114,19 @@ def test_no_number_stands_twice():
     assert not set(SCALES["published"]) & set(run_values("passt"))
 
 
-@pytest.mark.parametrize("wrong, hint", [(dict(optimizer="adamax"), "unknown optimizer"), (dict(schedule="half"), "'halving'"), (dict(sampler="weighted"), "unknown sampler"),
-                                         (dict(sampler="class-turn"), "balanced=True"), (dict(beta1=1.0), "less than 1"), (dict(beta2=-0.1), "beta2 must be at least 0"),
-                                         (dict(schedule="halving", halve_every=0), "halve_every must be at least 1"), (dict(balanced=True), "epoch_clips")])
+@pytest.mark.parametrize(
+    "wrong, hint",
+    [
+        (dict(optimizer="adamax"), "unknown optimizer"),
+        (dict(schedule="half"), "'halving'"),
+        (dict(sampler="weighted"), "unknown sampler"),
+        (dict(sampler="class-turn"), "balanced=True"),
+        (dict(beta1=1.0), "less than 1"),
+        (dict(beta2=-0.1), "beta2 must be at least 0"),
+        (dict(schedule="halving", halve_every=0), "halve_every must be at least 1"),
+        (dict(balanced=True), "epoch_clips"),
+    ],
+)
 def test_what_cannot_be_is_refused(wrong, hint):
     with pytest.raises(ValueError, match=hint):
         make_config("demo", **wrong)
@@ -78,6 +139,7 @@ def test_published_scale_needs_a_known_encoder():
 
 # ---- schedules
 
+
 def test_learning_rate_shape():
     shape = dict(epochs=130, warmup_epochs=5, decay_from=50 / 130, decay_to=100 / 130, final_rate=0.01)
     assert rate_factor(0, **shape) == pytest.approx(np.exp(-5 * 0.9**2))
@@ -86,23 +148,60 @@ def test_learning_rate_shape():
     assert values == sorted(values, reverse=True) and values[-1] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("encoder, points", [
-    ("passt", {0: 2e-5 * np.exp(-5 * 0.9**2), 2.5: 2e-5 * np.exp(-5 * 0.25), 5: 2e-5, 50: 2e-5, 75: 2e-5 * 0.505, 100: 2e-7, 129.9: 2e-7}),
-    ("psla", {0: 0, 0.5: 1e-4, 9.99: 1e-4, 10: 5e-5, 14.99: 5e-5, 15: 2.5e-5, 29.9: 1e-4 / 16}),
-    ("ast", {0: 0, 1.99: 1e-5, 2: 5e-6, 3: 2.5e-6, 4.9: 1.25e-6}),
-    ("panns", {0: 1e-3, 59.9: 1e-3}),
-    ("htsat", {0: 2e-5, 0.99: 2e-5, 1: 5e-5, 2: 1e-4, 10.99: 1e-4, 11: 5e-5, 20.99: 5e-5, 21: 2e-5, 30.99: 2e-5, 31: 3e-5, 99.9: 3e-5}),
-    ("mn", {5: 6e-5 * np.exp(-5 * 0.25), 10: 6e-5, 42.5: 6e-5 * 0.505, 75: 6e-7, 79: 6e-7}),
-])
+@pytest.mark.parametrize(
+    "encoder, points",
+    [
+        (
+            "passt",
+            {
+                0: 2e-5 * np.exp(-5 * 0.9**2),
+                2.5: 2e-5 * np.exp(-5 * 0.25),
+                5: 2e-5,
+                50: 2e-5,
+                75: 2e-5 * 0.505,
+                100: 2e-7,
+                129.9: 2e-7,
+            },
+        ),
+        ("psla", {0: 0, 0.5: 1e-4, 9.99: 1e-4, 10: 5e-5, 14.99: 5e-5, 15: 2.5e-5, 29.9: 1e-4 / 16}),
+        ("ast", {0: 0, 1.99: 1e-5, 2: 5e-6, 3: 2.5e-6, 4.9: 1.25e-6}),
+        ("panns", {0: 1e-3, 59.9: 1e-3}),
+        (
+            "htsat",
+            {
+                0: 2e-5,
+                0.99: 2e-5,
+                1: 5e-5,
+                2: 1e-4,
+                10.99: 1e-4,
+                11: 5e-5,
+                20.99: 5e-5,
+                21: 2e-5,
+                30.99: 2e-5,
+                31: 3e-5,
+                99.9: 3e-5,
+            },
+        ),
+        ("mn", {5: 6e-5 * np.exp(-5 * 0.25), 10: 6e-5, 42.5: 6e-5 * 0.505, 75: 6e-7, 79: 6e-7}),
+    ],
+)
 def test_published_rates(encoder, points):
     r = RECIPES[encoder]
     for epoch, rate in points.items():
-        assert r.learning_rate * schedule_factor(r, epoch, int(epoch * 20_000)) == pytest.approx(rate, rel=1e-9), epoch
+        assert r.learning_rate * schedule_factor(r, epoch, int(epoch * 20_000)) == pytest.approx(
+            rate, rel=1e-9
+        ), epoch
 
 
 def test_warmup_in_steps_runs_across_epochs():
     """200 steps an epoch: the rise takes five of them, and a halving inside it counts."""
-    assert [halving_factor(s / 200, s, 1000, 10, 5) for s in (0, 100, 999, 1000, 1999)] == [0, 0.1, 0.999, 1, 1]
+    assert [halving_factor(s / 200, s, 1000, 10, 5) for s in (0, 100, 999, 1000, 1999)] == [
+        0,
+        0.1,
+        0.999,
+        1,
+        1,
+    ]
     assert halving_factor(2.5, 500, 1000, 2, 1) == 0.25
     assert halving_factor(0.0, 0, 0, 10, 5) == 1
 
@@ -110,19 +209,26 @@ def test_warmup_in_steps_runs_across_epochs():
 def test_default_schedule_is_the_old_one():
     cfg = make_config("demo", epochs=7)
     for e in np.linspace(0, 7, 50):
-        assert schedule_factor(cfg, e, 0) == rate_factor(e, 7, cfg.warmup_epochs, cfg.decay_from, cfg.decay_to, cfg.final_rate)
+        assert schedule_factor(cfg, e, 0) == rate_factor(
+            e, 7, cfg.warmup_epochs, cfg.decay_from, cfg.decay_to, cfg.final_rate
+        )
 
 
 # ---- samplers
+
 
 def test_balanced_order_follows_the_weights():
     rng = np.random.default_rng(0)
     y = np.zeros((2000, 2), np.float32)
     y[:, 0] = 1
     y[:20, 1] = 1
-    drawn = np.mean([np.isin(epoch_order(y, e, 0, balanced=True, epoch_clips=100), range(20)).sum() for e in range(200)])
+    drawn = np.mean(
+        [np.isin(epoch_order(y, e, 0, balanced=True, epoch_clips=100), range(20)).sum() for e in range(200)]
+    )
     w = y @ (1000 / (100 + y.sum(0)))
-    expected = np.mean([np.isin(rng.choice(2000, 100, replace=False, p=w / w.sum()), range(20)).sum() for _ in range(200)])
+    expected = np.mean(
+        [np.isin(rng.choice(2000, 100, replace=False, p=w / w.sum()), range(20)).sum() for _ in range(200)]
+    )
     assert abs(drawn - expected) < 1.5 and drawn > 3
     assert len(set(epoch_order(y, 0, 0, balanced=True, epoch_clips=100))) == 100
 
@@ -157,14 +263,16 @@ def test_class_turn_gives_every_class_the_same_number_of_turns():
     for c in range(12):
         share += LONG_TAIL[:, c] / counts[c] / 12
     drawn = np.bincount(epoch_order(LONG_TAIL, 0, 0, True, 120_000, "class-turn"), minlength=600)
-    assert abs(drawn - 120_000 * share).max() < 12  # a class's clips come round evenly: at most one apart for each label of a clip
+    assert (
+        abs(drawn - 120_000 * share).max() < 12
+    )  # a class's clips come round evenly: at most one apart for each label of a clip
 
 
 def test_class_turn_uses_all_clips_of_a_class_before_one_comes_again():
     y = np.eye(3)[np.array([0] * 5 + [1] * 3 + [2])]
     order = class_turn(y, 30, np.random.default_rng(0))
     label = y.argmax(1)[order]
-    assert all(sorted(label[i:i + 3]) == [0, 1, 2] for i in range(0, 30, 3))
+    assert all(sorted(label[i : i + 3]) == [0, 1, 2] for i in range(0, 30, 3))
     first = [i for i, c in zip(order, label) if c == 0]
     assert sorted(first[:5]) == sorted(first[5:]) == list(range(5))
 
@@ -178,10 +286,11 @@ def test_class_turn_on_any_labels(seed, n, classes, size):
     present = y.any(0).sum()
     assert len(order) == size and y[order].any(1).all()
     for i in range(0, size - present + 1, present):
-        assert y[order[i:i + present]][:, y.any(0)].any(0).all()
+        assert y[order[i : i + present]][:, y.any(0)].any(0).all()
 
 
 # ---- mixup and optimizers
+
 
 def test_mixup_keeps_labels_and_sound_together():
     torch.manual_seed(0)  # for the draws below
@@ -193,7 +302,8 @@ def test_mixup_keeps_labels_and_sound_together():
 
 
 def test_mixup_that_keeps_labels():
-    """HTS-AT's: own labels, own share anything from 0 to 1, and the same draws as the mixup that mixes them."""
+    """HTS-AT's: own labels, own share anything from 0 to 1, and the same draws as the mixup that mixes
+    them."""
     wave, y = torch.randn(512, 8), torch.eye(512)
     torch.manual_seed(0)  # for the draws below
     mixed, same = mixup(wave, y, 1.0, 0.5, labels=False)
@@ -202,12 +312,26 @@ def test_mixup_that_keeps_labels():
     torch.manual_seed(0)
     share = torch.distributions.Beta(0.5, 0.5).sample((512,))[:, None]
     torch.rand(512)
-    assert torch.allclose(mixed, share * centred + (1 - share) * centred[torch.randperm(512)]) and (share < 0.5).any()
+    assert (
+        torch.allclose(mixed, share * centred + (1 - share) * centred[torch.randperm(512)])
+        and (share < 0.5).any()
+    )
 
 
 @pytest.mark.parametrize("encoder", RECIPES)
 def test_optimizer_of_each_recipe(encoder):
     made = make_optimizer([dict(params=[torch.nn.Parameter(torch.ones(1))], lr=1.0)], RECIPES[encoder])
-    kind = dict(psla=(torch.optim.Adam, (0.95, 0.999), 5e-7, False), ast=(torch.optim.Adam, (0.95, 0.999), 5e-7, False), panns=(torch.optim.Adam, (0.9, 0.999), 0, True),
-                passt=(torch.optim.AdamW, (0.9, 0.999), 1e-4, False), htsat=(torch.optim.AdamW, (0.9, 0.999), 0.05, False), mn=(torch.optim.Adam, (0.9, 0.999), 0, False))[encoder]
-    assert (type(made), made.defaults["betas"], made.defaults["weight_decay"], made.defaults["amsgrad"]) == kind
+    kind = dict(
+        psla=(torch.optim.Adam, (0.95, 0.999), 5e-7, False),
+        ast=(torch.optim.Adam, (0.95, 0.999), 5e-7, False),
+        panns=(torch.optim.Adam, (0.9, 0.999), 0, True),
+        passt=(torch.optim.AdamW, (0.9, 0.999), 1e-4, False),
+        htsat=(torch.optim.AdamW, (0.9, 0.999), 0.05, False),
+        mn=(torch.optim.Adam, (0.9, 0.999), 0, False),
+    )[encoder]
+    assert (
+        type(made),
+        made.defaults["betas"],
+        made.defaults["weight_decay"],
+        made.defaults["amsgrad"],
+    ) == kind
