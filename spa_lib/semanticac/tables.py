@@ -201,7 +201,7 @@ def draw_accuracy(
     table: pd.DataFrame, # from artefact_table
     chance: float|None = None, # percent; a dotted line
 ) -> None:
-    "One line a variant: accuracy, interval over recordings (thick) and, of three folds or more, folds (thin)."
+    "A line a variant: accuracy, its interval over recordings (thick) and, for 3 folds or more, folds (thin)."
     for i, ((_, variant), row) in enumerate(table.iterrows()):
         if "semanticac" in variant or "LABEL" in variant:
             color = "tab:red"
