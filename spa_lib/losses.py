@@ -6,6 +6,8 @@
 __all__ = ['bce_loss', 'nearest_other_positive', 'obce_weights', 'obce_loss', 'tagging_loss', 'cosines', 'spa_loss', 'total_loss']
 
 # %% ../nbs/03b_losses.ipynb #cell-2
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +16,8 @@ from torch import Tensor
 def _elementwise_bce(logits: Tensor, y: Tensor) -> Tensor:
     "Binary cross entropy of every clip and class, [B, C] float32."
     if logits.shape != y.shape or y.ndim != 2:
-        raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(y.shape)} must both be [clips, classes]")
+        raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(y.shape)} "
+                         "must both be [clips, classes]")
     return F.binary_cross_entropy_with_logits(logits.float(), y.float(), reduction="none")
 
 # %% ../nbs/03b_losses.ipynb #cell-6
@@ -22,46 +25,40 @@ def bce_loss(
     logits: Tensor, # [B, C], any real number
     y: Tensor, # targets [B, C]: 0 or 1, or anything between for mixed-up clips
 ) -> Tensor: # scalar, >= 0
-    "Binary cross entropy, the mean over clips and classes (section 3.3). Raises ValueError where the shapes differ."
+    "Binary cross entropy, the mean over clips and classes (section 3.3). Raises ValueError for wrong shapes."
     return _elementwise_bce(logits, y).mean()
 
 # %% ../nbs/03b_losses.ipynb #cell-21
 def nearest_other_positive(
     positive: Tensor, # bool [B, C]
     distances: Tensor, # edges between the classes [C, C], whole numbers; int8 saves a look at the largest
-) -> Tensor: # [B, C] float32, whole; 0 where there is none
-    "Edges from each class to the clip's nearest positive class that is not itself, by one product of float64 matrices. Raises ValueError where the edges are too many for it."
+) -> Tensor: # m [B, C] float32, whole; 0 where there is none
+    "Edges from each class to the clip's nearest other positive. Raises ValueError where they exceed float64."
     bits = len(distances).bit_length()
     if distances.dtype != torch.int8 and distances.numel() and float(distances.max())*bits > 2000:
-        raise ValueError(f"distances reach {distances.max().item():g} edges; for {len(distances)} classes {2000//bits} are the most that can be told apart")
+        raise ValueError(f"distances reach {distances.max().item():g} edges; "
+                         f"for {len(distances)} classes {2000//bits} are the most that can be told apart")
     near = torch.where(distances > 0, torch.exp2(1000 - bits*distances.double()), 0)
     total = positive.double() @ near
     edges = ((1000 + bits - 0.5 - total.log2())/bits).floor()
     return edges.masked_fill(total == 0, 0).float()
-
-# %% ../nbs/03b_losses.ipynb #cell-22
-def _mean_over(r: Tensor, group) -> Tensor:
-    "Mean of r over this process's batch, or over the batches of all processes of a group."
-    total = torch.stack([r.sum(), r.new_full((), r.numel())])
-    if group is not None: torch.distributed.all_reduce(total, group=group)
-    return total[0] / total[1].clamp(min=1)
 
 # %% ../nbs/03b_losses.ipynb #cell-23
 @torch.no_grad()
 def obce_weights(
     y: Tensor, # targets [B, C]; every class with y > 0 is a positive
     distances: Tensor, # edges between the classes [C, C], whole numbers; best kept on the device of y
-    group = None, # a torch.distributed group: its processes share the batch mean; called by all of them
 ) -> Tensor: # r [B, C] float32, mean 1; a row of zeros for a clip without a positive
-    "Ontology weights r of Eq. 3, after Liu et al. (Interspeech 2023). Raises ValueError where the shapes differ."
+    "Ontology weights r of Eq. 3, after Liu et al. (Interspeech 2023). Raises ValueError for wrong shapes."
     distances = torch.as_tensor(distances, device=y.device)
     if y.ndim != 2 or distances.shape != (y.shape[1], y.shape[1]):
-        raise ValueError(f"targets {tuple(y.shape)} must be [clips, classes] and distances {tuple(distances.shape)} [classes, classes]")
-    r = nearest_other_positive(y > 0, distances)
-    highest = r.amax(1, keepdim=True)
-    r = r / torch.where(highest > 0, highest, 1)
+        raise ValueError(f"targets {tuple(y.shape)} must be [clips, classes] "
+                         f"and distances {tuple(distances.shape)} [classes, classes]")
+    m = nearest_other_positive(y > 0, distances)
+    highest = m.amax(1, keepdim=True)
+    r = m / torch.where(highest > 0, highest, 1)
     r = r.masked_fill(y > 0, 1)
-    mean = _mean_over(r, group)
+    mean = r.sum() / r.new_full((), max(r.numel(), 1))
     return r / torch.where(mean > 0, mean, 1)
 
 # %% ../nbs/03b_losses.ipynb #cell-40
@@ -69,27 +66,25 @@ def obce_loss(
     logits: Tensor, # [B, C]
     y: Tensor, # targets [B, C] in [0, 1]
     distances: Tensor, # edges between the classes [C, C]
-    group = None, # a torch.distributed group that shares the batch mean of r
 ) -> Tensor: # scalar, >= 0
-    "Ontology-aware binary cross entropy (Eq. 3, with its minus sign). Raises ValueError where the shapes differ."
-    return (obce_weights(y, distances, group) * _elementwise_bce(logits, y)).mean()
+    "Ontology-aware binary cross entropy (Eq. 3, with its minus sign). Raises ValueError for wrong shapes."
+    return (obce_weights(y, distances) * _elementwise_bce(logits, y)).mean()
 
 # %% ../nbs/03b_losses.ipynb #cell-46
 def tagging_loss(
     logits: Tensor, # [B, C]
     y: Tensor, # targets [B, C] in [0, 1]
     distances: Tensor, # edges between the classes [C, C]
-    group = None, # a torch.distributed group that shares the batch mean of r
 ) -> Tensor: # scalar, >= 0
-    "(L_BCE + L_OBCE) / 2, the tagging part of Eq. 5. Raises ValueError where the shapes differ."
-    return (bce_loss(logits, y) + obce_loss(logits, y, distances, group)) / 2
+    "(L_BCE + L_OBCE) / 2, the tagging part of Eq. 5. Raises ValueError for wrong shapes."
+    return (bce_loss(logits, y) + obce_loss(logits, y, distances)) / 2
 
 # %% ../nbs/03b_losses.ipynb #cell-51
 def cosines(
     E_a: Tensor, # audio embeddings [B, D]
     E_t: Tensor, # label embeddings [C, D]
 ) -> Tensor: # S [B, C] float32, in [-1, 1]
-    "Cosines of all pairs, in float32 whatever the autocast: in half precision they are good to two digits only."
+    "Cosines of all pairs, in float32 under autocast too: in half precision they are good to two digits only."
     with torch.autocast(E_a.device.type, enabled=False):
         return F.normalize(E_a.float(), eps=1e-6) @ F.normalize(E_t.float(), eps=1e-6).T
 
@@ -99,9 +94,10 @@ def spa_loss(
     E_t: Tensor, # label embeddings [C, D]
     y: Tensor, # targets [B, C] in [0, 1]
 ) -> Tensor: # scalar in [0, 2]
-    "Alignment loss (Eq. 4), the mean over the clips that have a positive; 0 if none has. Raises ValueError where the shapes differ."
+    "Alignment loss (Eq. 4), the mean over clips with a positive; 0 if none has. ValueError for wrong shapes."
     if y.shape != (len(E_a), len(E_t)) or E_a.shape[1:] != E_t.shape[1:]:
-        raise ValueError(f"E_a {tuple(E_a.shape)} must be [clips, D], E_t {tuple(E_t.shape)} [classes, D] and targets {tuple(y.shape)} [clips, classes]")
+        raise ValueError(f"E_a {tuple(E_a.shape)} must be [clips, D], E_t {tuple(E_t.shape)} [classes, D] "
+                         f"and targets {tuple(y.shape)} [clips, classes]")
     S, y = cosines(E_a, E_t), y.float()
     N = y.sum(1)
     loss = 1 - (y*S).sum(1) / torch.where(N > 0, N, 1)
@@ -115,15 +111,16 @@ def total_loss(
     y: Tensor, # targets [B, C] in [0, 1]
     distances: Tensor, # edges between the classes [C, C]
     alpha: float, # weight of the alignment, >= 0
-    group = None, # a torch.distributed group that shares the batch mean of r
-    align = spa_loss, # what aligns: a function of E_a, E_t and y; Eq. 4, or that of another text branch (see spa_lib.model)
-) -> tuple[Tensor, dict[str, Tensor]]: # the loss, and its parts "bce", "obce", "spa" without gradient ("spa" nan where alpha is 0)
-    "The training loss (Eq. 5) and its parts. Raises ValueError for a negative alpha, missing embeddings or shapes that differ."
-    if not alpha >= 0: raise ValueError(f"alpha must be 0 or more, not {alpha}")
-    if alpha > 0 and (E_a is None or E_t is None): raise ValueError(f"alpha = {alpha} needs the embeddings E_a and E_t")
-    bce, obce = bce_loss(logits, y), obce_loss(logits, y, distances, group)
+    align: Callable[[Tensor, Tensor, Tensor], Tensor] = spa_loss, # of E_a, E_t, y: Eq. 4, or a text branch's
+) -> tuple[Tensor, dict[str, Tensor]]: # the loss; "bce", "obce", "spa" (nan where alpha is 0), no gradient
+    "The training loss (Eq. 5) and its parts. Raises ValueError for a negative alpha or missing embeddings."
+    if not alpha >= 0:
+        raise ValueError(f"alpha must be 0 or more, not {alpha}")
+    bce, obce = bce_loss(logits, y), obce_loss(logits, y, distances)
     loss, spa = (bce + obce)/2, bce.new_full((), torch.nan)
     if alpha > 0:
+        if E_a is None or E_t is None:
+            raise ValueError(f"alpha = {alpha} needs the embeddings E_a and E_t")
         spa = align(E_a, E_t, y)
         loss = loss + alpha*spa
-    return loss, {name: part.detach() for name, part in (("bce", bce), ("obce", obce), ("spa", spa))}
+    return loss, {"bce": bce.detach(), "obce": obce.detach(), "spa": spa.detach()}

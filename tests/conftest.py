@@ -1,9 +1,12 @@
 """Where the optional real data lies, and the markers that the tests use."""
+import importlib.util
 import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +41,43 @@ def shared():
     if not path.is_dir():
         pytest.skip(f"no golden values or real clips at {path}; point SPA_LIB_SHARED at them")
     return path
+
+
+class Golden:
+    """What the authors' own code gives for an encoder with made-up weights, and a file of these weights."""
+
+    def __init__(self, folder, name):
+        file = {"panns": "cnn14"}.get(name, name)
+        spec = importlib.util.spec_from_file_location("fill", folder / "fill.py")
+        self.fill = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.fill)
+        self.name = name
+        self.spec = self.fill.read_spec(folder / f"{file}.json")
+        self.values = np.load(folder / f"{file}.npz")
+
+    def waves(self):
+        """The clips of ten seconds, [B, samples]."""
+        rate = self.spec["sample_rate"]
+        return np.stack([self.fill.waveform(seed, rate) for seed in self.spec["waveform_seeds"]])
+
+    def short_wave(self):
+        """The short clip, [samples]."""
+        short = self.spec["short_waveform"]
+        return self.fill.waveform(short["seed"], self.spec["sample_rate"], short["seconds"])
+
+    def save(self, path):
+        """Write the weights as the authors' file has them; returns `path`."""
+        filled = self.fill.fill_state_dict(self.spec, self.spec["salt"])
+        state = {key: torch.from_numpy(value) for key, value in filled.items()}
+        wrapped = {"panns": {"iteration": 1, "model": state}, "htsat": {"epoch": 1, "state_dict": state}}
+        torch.save(wrapped.get(self.name, state), path)
+        return path
+
+
+@pytest.fixture(scope="session")
+def golden_encoder(shared):
+    """`golden_encoder("ast")`: a Golden."""
+    return lambda name: Golden(shared / "golden" / "encoders", name)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ INSIDE = {
     "metrics": [{"ap"}, {"ontology_ap"}, {"intervals", "embeddings", "torchmetric"}],
     "runs": [{"recipe"}, {"config"}, {"folder"}, {"devices"}, {"trainer", "plan"}, {"comparison"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
-    "semanticac": [{"losses", "text_tower"}, {"config", "model"}, {"studies", "train"}, {"tables"}],
+    "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
     "beyond": [{"branches", "soft_targets", "zero_shot"}],
 }
 NAMES_IN_SIGHT = {
@@ -54,15 +54,8 @@ PENDING = { # imports that do not fit yet: (importer, imported). To become empty
     ("data.manifest", "data.clips"),
     ("data.rows", "data.clips"),
     ("data.shards", "data.dataset"),
-    ("encoders.htsat", "encoders.panns"),
     ("semanticac.config", "semanticac.labelled"),
-    ("semanticac.config", "semanticac.similarity"),
-    ("semanticac.model", "semanticac.config"),
-    ("semanticac.model", "semanticac.labelled"),
-    ("semanticac.model", "semanticac.similarity"),
-    ("semanticac.model", "train"),
     ("semanticac.train", "semanticac.labelled"),
-    ("semanticac.train", "semanticac.similarity"),
 }
 
 

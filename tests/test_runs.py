@@ -1,12 +1,11 @@
-"""What is refused of a run folder, and how runs are paired. The configuration: runs/test_config.py."""
+"""What is refused of a run folder. The configuration: runs/test_config.py; pairs: runs/test_comparison.py."""
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from spa_lib.metrics import omap
-from spa_lib.runs import config_hash, find_runs, make_config, paired_table, read_run, run_name, runs_table, write_config, write_results
+from spa_lib.runs import config_hash, find_runs, make_config, read_run, run_name, write_config, write_results
 
 
 def make_run(folder, seed=0, alpha=0.0, n=20, classes=5, **changes):
@@ -48,24 +47,3 @@ def test_damage_is_refused_by_name(tmp_path):
 def test_unfinished_runs_are_not_results(tmp_path):
     (make_run(tmp_path) / "metrics.json").unlink()
     assert find_runs(tmp_path) == []
-
-
-def test_pairs_need_the_same_experiment_and_the_same_seed(tmp_path):
-    for seed in range(3):
-        make_run(tmp_path, seed), make_run(tmp_path, seed, 0.1), make_run(tmp_path, seed, 0.1, method="direct")
-    make_run(tmp_path, 9, 0.1), make_run(tmp_path, 0, 0.1, epochs=3)
-    table = paired_table(find_runs(tmp_path))
-    assert table.groupby("method").seeds.first().to_dict() == {"concat": 3, "direct": 3} and len(table) == 4
-    runs = runs_table(find_runs(tmp_path))
-    by = {(r.arm, r.seed): r.mAP for r in runs.itertuples() if r.run != run_name(make_config("demo", epochs=3, alpha=0.1))}
-    gaps = [by["direct", s] - by["without", s] for s in range(3)]
-    row = table[(table.method == "direct") & (table.metric == "mAP")].iloc[0]
-    assert row.difference == pytest.approx(np.mean(gaps))
-    assert row.high - row.difference == pytest.approx(4.302653 * np.std(gaps, ddof=1) / np.sqrt(3), rel=1e-5)
-
-
-def test_tables_rendered_twice_are_identical(tmp_path):
-    for seed in range(3):
-        make_run(tmp_path, seed), make_run(tmp_path, seed, 0.1)
-    first, second = (paired_table(find_runs(tmp_path)).to_csv() for _ in range(2))
-    assert first == second

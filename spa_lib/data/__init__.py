@@ -15,12 +15,12 @@ from .synth import VERSION, synth_classes, synth_clip, synth_clips, synth_event
 from .shards import CODECS, Codec, Packing, encode, pack, read_index, shard_table, verify
 from .rows import DatasetAudio, dataset_clips
 from .manifest import Manifest
-from .frozen import Embedded, Frozen, embed_clips, freeze_encoder
+from .frozen import Embedded, embed_clips, freeze_encoder
 
 __all__ = [
     "ADDRESSES", "CODECS", "COLUMNS", "CROPS", "FREESOUND_IDS", "ON_PROBLEM", "PADS", "PLACE", "PROBLEMS",
     "RESAMPLERS", "RETRIES", "SOURCES", "VERSION", "Batch", "ClipError", "Clips", "Codec", "Collate",
-    "DatasetAudio", "Embedded", "Frozen", "Manifest", "Packing", "Problem", "WebFile", "WholeClips",
+    "DatasetAudio", "Embedded", "Manifest", "Packing", "Problem", "WebFile", "WholeClips",
     "batches", "check_clips", "clip_list_hash", "clip_size", "clip_source", "dataset_clips", "decode_clip",
     "embed_clips", "encode", "fit_length", "freeze_encoder", "hits", "is_url", "load_batches",
     "load_waveform", "motor", "notes", "open_source", "pack", "read_bytes", "read_clips", "read_index",

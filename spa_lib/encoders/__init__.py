@@ -1,4 +1,27 @@
-"""Audio encoders: waveform in, one vector or 527 logits out."""
-from .base import Encoder, create_encoder, encoder_names
+"""Audio encoders: waveform in, one vector or 527 logits out. Importing this registers all of them."""
+from .augment import Augment
+from .base import (
+    Encoder,
+    Frozen,
+    OfficialHead,
+    create_encoder,
+    encoder_class,
+    encoder_names,
+    register_encoder,
+)
+from .blocks import Block
+from .checkpoints import CHECKPOINTS, CheckpointError, Released, load_official, read_checkpoint
 
-__all__ = ["Encoder", "create_encoder", "encoder_names"]
+# Each registers itself. This is the order of encoder_names(): the paper's Table 1, then mn.
+from .psla import PSLA
+from .panns import Cnn14
+from .ast import AST
+from .passt import PaSST
+from .htsat import HTSAT
+from .mn import MN
+
+__all__ = [
+    "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder", "Frozen",
+    "OfficialHead", "PaSST", "Released", "create_encoder", "encoder_class", "encoder_names", "load_official",
+    "read_checkpoint", "register_encoder",
+]

@@ -6,16 +6,19 @@
 __all__ = ['HUGGING_FACE', 'ast_frames', 'resize_positions', 'grid_of', 'DeiT', 'AST']
 
 # %% ../../nbs/encoders/ast.ipynb #cell-2
-import math, re
+import math
+import re
 from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .augment import make_augment
-from .base import Encoder
-from .blocks import Block, PatchEmbed, depth_of, heads_of, init_vit, patch_grid
-from .frontend import KaldiMel, paper_front_end
-from ..utils import one_of
+
+# %% ../../nbs/encoders/ast.ipynb #899d2213
+from .augment import Augment, make_augment
+from .base import Encoder, register_encoder
+from .blocks import Block, PatchEmbed, depth_of, heads_of, init_vit, patch_grid, token_grid
+from .frontend import KaldiMel, is_paper, paper_front_end
 
 # %% ../../nbs/encoders/ast.ipynb #cell-4
 def ast_frames(
@@ -27,31 +30,40 @@ def ast_frames(
 # %% ../../nbs/encoders/ast.ipynb #cell-7
 def resize_positions(
     table: Tensor, # [1, 2 + rows*columns, dim]
-    old: tuple, # (rows, columns) of the table
-    new: tuple, # wanted (rows, columns)
+    old: tuple[int, int], # (rows, columns) of the table
+    new: tuple[int, int], # wanted (rows, columns)
 ) -> Tensor: # [1, 2 + rows*columns, dim]
     "AST's rule for another grid: cut from the middle where it shrinks, interpolate where it grows."
-    if old == new: return table
+    if old == new:
+        return table
     grid = table[:, 2:].mT.reshape(1, -1, *old)
-    for axis in (0, 1):
-        have, want = grid.shape[2 + axis], new[axis]
-        if want < have: grid = grid.narrow(2 + axis, have//2 - want//2, want)
-        elif want > have: grid = F.interpolate(grid, size=(new[0], grid.shape[3]) if axis == 0 else (grid.shape[2], new[1]), mode="bilinear")
+    for axis in (2, 3):
+        have, want = grid.shape[axis], new[axis - 2]
+        size = (want, grid.shape[3]) if axis == 2 else (grid.shape[2], want)
+        if want < have:
+            grid = grid.narrow(axis, have//2 - want//2, want)
+        elif want > have:
+            grid = F.interpolate(grid, size=size, mode="bilinear")
     return torch.cat([table[:, :2], grid.flatten(2).mT], 1)
 
 # %% ../../nbs/encoders/ast.ipynb #cell-10
 def grid_of(
     positions: int, # length of the table, without the two tokens
     stride: int|None = None, # if known
-) -> tuple: # (stride, (rows, columns))
-    "Stride and grid of a position table over 128 mel bins; released clip lengths are tried first."
+) -> tuple[int, tuple[int, int]]: # (stride, (rows, columns))
+    """Stride and grid of a position table over 128 mel bins; released clip lengths are tried first.
+
+    Raises ValueError where no grid has so many positions."""
     strides = (stride,) if stride else (10, 12, 14, 16)
     for frames in (1024, 512, 128):
-        for s in strides:
-            if math.prod(patch_grid(128, frames, s)) == positions: return s, patch_grid(128, frames, s)
-    for s in reversed(strides):
-        rows = patch_grid(128, 16, s)[0]
-        if positions % rows == 0: return s, (rows, positions//rows)
+        for stride in strides:
+            grid = patch_grid(128, frames, stride)
+            if math.prod(grid) == positions:
+                return stride, grid
+    for stride in reversed(strides):
+        rows = patch_grid(128, 16, stride)[0]
+        if positions % rows == 0:
+            return stride, (rows, positions//rows)
     raise ValueError(f"no patch grid over 128 mel bins has {positions} positions")
 
 # %% ../../nbs/encoders/ast.ipynb #cell-13
@@ -61,77 +73,22 @@ class DeiT(nn.Module):
         dim: int, # width of a token
         depth: int, # blocks
         stride: int, # of the patches
-        grid: tuple, # (rows, columns) of patches
+        grid: tuple[int, int], # (rows, columns) of patches
     ):
         super().__init__()
         self.grid = grid
-        self.cls_token, self.dist_token = (nn.Parameter(torch.randn(1, 1, dim)*0.02) for _ in range(2))
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim)*0.02)
+        self.dist_token = nn.Parameter(torch.randn(1, 1, dim)*0.02)
         self.pos_embed = nn.Parameter(torch.randn(1, 2 + math.prod(grid), dim)*0.02)
         self.patch_embed = PatchEmbed(dim, stride)
         self.blocks = nn.Sequential(*(Block(dim, heads_of(dim)) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        "Log-mel [B, F, T] -> tokens [B, 2 + patches, dim]."
+    def forward(self, x: Tensor) -> Tensor: # [B, 2 + patches, dim]
+        "Log-mel [B, F, T] -> tokens, the class token and the distillation token first."
         x = self.patch_embed(x).flatten(2).mT
         tokens = torch.cat([self.cls_token, self.dist_token], 1).expand(len(x), -1, -1)
         return self.norm(self.blocks(torch.cat([tokens, x], 1) + self.pos_embed))
-
-# %% ../../nbs/encoders/ast.ipynb #cell-14
-class _ASTSteps(Encoder):
-    "From log-mel to X_hat and logits."
-    name = "ast"
-    SIZES = {"base": dict(dim=768, depth=12, stride=10), "tiny": dict(dim=96, depth=2, stride=16)}
-    EXTRAS, HEAD = ("v.head.", "v.head_dist."), "mlp_head."
-    RECIPE = dict(freq_mask=48, time_mask=192)
-
-    def hidden(self, x: Tensor) -> Tensor:
-        "Log-mel [B, 128, T] -> mean of the two tokens [B, U]."
-        return self.v(x)[:, :2].mean(1)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        "The official head: norm and linear layer, [B, 527]."
-        return self.mlp_head(hidden)
-
-# %% ../../nbs/encoders/ast.ipynb #cell-16
-class AST(_ASTSteps):
-    """AST on waveforms at 16 kHz; U = 768.
-
-    Length, as released: every clip is padded (frames of 0.467) or cut at the end to one number of frames,
-    1024 for the default `clip_seconds=10`. For another `clip_seconds` the released positions are cut from the
-    middle or interpolated."""
-    def __init__(self,
-        size: str = "base",
-        dim: int = 768, # width of a token, U
-        depth: int = 12, # blocks
-        stride: int = 10, # of the patches
-        clip_seconds: float = 10.0, # s
-        front_end: str = "native", # "native", or "paper": section 4.1 read literally
-        augment = None, # see spa_lib.encoders.augment
-    ):
-        one_of(front_end, ("native", "paper"), "front end")
-        paper, frames = front_end == "paper", ast_frames(clip_seconds)
-        super().__init__(size, 32000 if paper else 16000, clip_seconds, dim, 514 if paper else 400, make_augment(augment, self.RECIPE))
-        self.front_end = paper_front_end(frames) if paper else KaldiMel(-4.2677393, 2*4.5689974, frames)
-        self.v = DeiT(dim, depth, stride, patch_grid(128, frames, stride))
-        self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, self.n_classes))
-        self.apply(partial(init_vit, narrower=self.SIZES["base"]["dim"]/dim))
-
-# %% ../../nbs/encoders/ast.ipynb #cell-26
-def _options_of(cls, state: dict) -> dict:
-    "Width, depth and stride of a checkpoint; the clip length too where the table tells one."
-    positions = state["v.pos_embed"].shape[1] - 2
-    stride, (_, columns) = grid_of(positions)
-    seconds = {patch_grid(128, ast_frames(s), stride)[1]: s for s in (10.0, 5.0)}
-    return dict(dim=state["v.pos_embed"].shape[2], depth=depth_of(state, "v.blocks."), stride=stride, clip_seconds=seconds.get(columns, 10.0))
-
-def _fit(self, state: dict) -> dict:
-    "Resize the position table to this clip length."
-    table, (rows, columns) = state.get("v.pos_embed"), self.v.grid
-    if table is None or (table.shape[1] - 2) % rows: return state
-    return {**state, "v.pos_embed": resize_positions(table, (rows, (table.shape[1] - 2)//rows), (rows, columns))}
-
-AST.options_of, AST.fit = classmethod(_options_of), _fit
 
 # %% ../../nbs/encoders/ast.ipynb #cell-28
 HUGGING_FACE = ( # pattern -> official key
@@ -141,21 +98,86 @@ HUGGING_FACE = ( # pattern -> official key
     (r"^audio_spectrogram_transformer\.embeddings\.patch_embeddings\.projection\.", "v.patch_embed.proj."),
     (r"^audio_spectrogram_transformer\.(?:encoder\.layer|layers)\.", "v.blocks."),
     (r"^audio_spectrogram_transformer\.layernorm\.", "v.norm."),
-    (r"\.layernorm_before\.", ".norm1."), (r"\.layernorm_after\.", ".norm2."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
     (r"\.attention\.(?:attention\.)?(query|key|value|q_proj|k_proj|v_proj)\.", lambda m: f".attn.{m[1][0]}."),
     (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
-    (r"\.(?:intermediate\.dense|mlp\.fc1)\.", ".mlp.fc1."), (r"(v\.blocks\.\d+)\.(?:output\.dense|mlp\.fc2)\.", r"\1.mlp.fc2."),
-    (r"^classifier\.layernorm\.", "mlp_head.0."), (r"^classifier\.dense\.", "mlp_head.1."),
+    (r"\.(?:intermediate\.dense|mlp\.fc1)\.", ".mlp.fc1."),
+    (r"(v\.blocks\.\d+)\.(?:output\.dense|mlp\.fc2)\.", r"\1.mlp.fc2."),
+    (r"^classifier\.layernorm\.", "mlp_head.0."),
+    (r"^classifier\.dense\.", "mlp_head.1."),
 )
 
-# %% ../../nbs/encoders/ast.ipynb #cell-29
-def _convert(cls, state: dict) -> dict:
-    "Official keys for a checkpoint in Hugging Face's form; any other is returned as it is."
-    if not any(k.startswith("audio_spectrogram_transformer.") for k in state): return state
-    for pattern, key in HUGGING_FACE: state = {re.sub(pattern, key, k): v for k, v in state.items()}
-    for key in [k for k in state if ".attn.q." in k]:
-        parts = [state.pop(key.replace(".attn.q.", f".attn.{p}.")) for p in "qkv"]
-        state[key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
-    return state
+# %% ../../nbs/encoders/ast.ipynb #cell-16
+@register_encoder("ast", key="v.patch_embed.proj.weight")
+class AST(Encoder):
+    """AST on waveforms at 16 kHz (Gong et al., Interspeech 2021); U = 768.
 
-AST.convert = classmethod(_convert)
+    Length, as released: every clip is padded (frames of 0.467) or cut at the end to one number of frames,
+    1024 for the default `clip_seconds=10`. For another `clip_seconds` the released positions are cut from the
+    middle or interpolated."""
+    sizes = {"base": dict(dim=768, depth=12, stride=10), "tiny": dict(dim=96, depth=2, stride=16)}
+    recipe = dict(freq_mask=48, time_mask=192)
+    head_prefix = "mlp_head."
+    unused_prefixes = ("v.head.", "v.head_dist.")
+
+    def __init__(self,
+        size: str = "base",
+        dim: int = 768, # width of a token, U
+        depth: int = 12, # blocks
+        stride: int = 10, # of the patches
+        clip_seconds: float = 10.0, # s
+        front_end: str = "native", # "native", or "paper": section 4.1 read literally
+        augment: Augment|dict|str|None = None, # see spa_lib.encoders.augment
+    ):
+        frames = ast_frames(clip_seconds)
+        if is_paper(front_end):
+            mel = paper_front_end(frames)
+        else:
+            mel = KaldiMel(mean=-4.2677393, scale=2*4.5689974, frames=frames)
+        super().__init__(size, mel, clip_seconds, dim, make_augment(augment, self.recipe))
+        self.v = DeiT(dim, depth, stride, patch_grid(128, frames, stride))
+        self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, self.n_classes))
+        self.apply(partial(init_vit, narrower=self.sizes["base"]["dim"]/dim))
+
+    def hidden(self, x: Tensor) -> Tensor: # [B, U]
+        "Log-mel [B, 128, T] -> mean of the two tokens."
+        return self.v(x)[:, :2].mean(1)
+
+    def logits(self, hidden: Tensor) -> Tensor: # [B, 527]
+        "The official head: norm and linear layer."
+        return self.mlp_head(hidden)
+
+    def feature_map(self, wave: Tensor, sample_rate: int|None = None) -> Tensor: # [B, U, rows, columns]
+        "The grid of patches; the two tokens of the head are left out."
+        tokens = self.v(self.log_mel(wave, sample_rate))[:, 2:]
+        return token_grid(tokens, self.v.patch_embed.proj.stride[0])
+
+    @classmethod
+    def convert(cls, state: dict[str, Tensor]) -> dict[str, Tensor]: # official keys
+        "Official keys for a checkpoint in Hugging Face's form; any other is returned as it is."
+        if not any(key.startswith("audio_spectrogram_transformer.") for key in state):
+            return state
+        for pattern, official in HUGGING_FACE:
+            state = {re.sub(pattern, official, key): tensor for key, tensor in state.items()}
+        for query in [key for key in state if ".attn.q." in key]:
+            parts = [state.pop(query.replace(".attn.q.", f".attn.{part}.")) for part in "qkv"]
+            state[query.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+        return state
+
+    @classmethod
+    def options_from(cls, state: dict[str, Tensor]) -> dict: # dim, depth, stride, clip_seconds
+        "Width, depth and stride of a checkpoint; its clip length where that is 10 or 5 s."
+        _, positions, dim = state["v.pos_embed"].shape
+        stride, (_, columns) = grid_of(positions - 2)
+        seconds = {patch_grid(128, ast_frames(s), stride)[1]: s for s in (10.0, 5.0)}
+        depth = depth_of(state, "v.blocks.")
+        return dict(dim=dim, depth=depth, stride=stride, clip_seconds=seconds.get(columns, 10.0))
+
+    def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]: # with positions for this clip length
+        "Resize the position table to this clip length."
+        table, (rows, columns) = state.get("v.pos_embed"), self.v.grid
+        if table is None or (table.shape[1] - 2) % rows:
+            return state
+        released = (rows, (table.shape[1] - 2)//rows)
+        return {**state, "v.pos_embed": resize_positions(table, released, (rows, columns))}

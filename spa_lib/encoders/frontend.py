@@ -4,17 +4,24 @@
 
 # %% auto #0
 __all__ = ['kaldi_mel', 'kaldi_mel_bank', 'slaney_hertz', 'slaney_mel', 'slaney_mel_bank', 'true_float32', 'FrontEnd',
-           'fit_frames', 'KaldiMel', 'PasstMel', 'DecibelMel', 'paper_front_end']
+           'fit_frames', 'KaldiMel', 'PasstMel', 'DecibelMel', 'is_paper', 'paper_front_end', 'decibel_front_end']
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-2
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# %% ../../nbs/encoders/frontend.ipynb #3c80c3c4
+from ..utils import one_of
+
 # %% ../../nbs/encoders/frontend.ipynb #cell-6
-def kaldi_mel(hertz: Tensor) -> Tensor:
+def kaldi_mel(
+    hertz: Tensor, # Hz
+) -> Tensor: # mel
     "Kaldi's (HTK's) mel of a frequency in Hz."
     return 1127.0*torch.log1p(hertz/700.0)
 
@@ -25,24 +32,29 @@ def kaldi_mel_bank(
     sample_rate: int, # Hz
     low: float, # left foot of the first triangle, Hz
     high: float, # right foot of the last triangle, Hz
-    device: torch.device|str|None = None,
+    device: torch.device|str|None = None, # of the bank
 ) -> Tensor: # [F, n_fft/2 + 1], peak 1, float32; the Nyquist column is zero
     "Kaldi's triangles: straight in mel, peak 1, not normalised by area."
     options = dict(dtype=torch.float64, device=device)
     bins = kaldi_mel(torch.arange(n_fft//2, **options)*sample_rate/n_fft)
-    first, last = kaldi_mel(torch.tensor([low, high], dtype=torch.float64, device="cpu")) # two numbers: a GPU need not wait for them
+    # two numbers: a GPU need not wait for them
+    first, last = kaldi_mel(torch.tensor([low, high], dtype=torch.float64, device="cpu"))
     step = (last - first)/(n_mels + 1)
     start = first + step*torch.arange(n_mels, **options)[:, None]
     bank = torch.minimum((bins - start)/step, (start + 2*step - bins)/step).clamp(min=0)
     return F.pad(bank, (0, 1)).float()
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-10
-def slaney_hertz(mel: Tensor) -> Tensor:
+def slaney_hertz(
+    mel: Tensor, # on Slaney's scale
+) -> Tensor: # Hz
     "Frequency in Hz of a mel on Slaney's scale."
     return torch.where(mel < 15, mel*200/3, 1000*torch.exp((mel - 15)*math.log(6.4)/27))
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-11
-def slaney_mel(hertz: float) -> float:
+def slaney_mel(
+    hertz: float, # Hz
+) -> float: # on Slaney's scale
     "Slaney's mel of a frequency in Hz."
     return hertz*3/200 if hertz < 1000 else 15 + 27*math.log(hertz/1000)/math.log(6.4)
 
@@ -51,42 +63,58 @@ def slaney_mel_bank(
     n_mels: int, # number of triangles F
     n_fft: int, # FFT length in samples
     sample_rate: int, # Hz
-    low: float, # Hz
-    high: float, # Hz
+    low: float, # left foot of the first triangle, Hz
+    high: float, # right foot of the last triangle, Hz
 ) -> Tensor: # [F, n_fft/2 + 1], each row of area 1 Hz, float32
     "Slaney's triangles, straight in Hz and normalised by area: librosa's default mel bank."
-    bins = torch.arange(n_fft//2 + 1, dtype=torch.float64, device="cpu")*sample_rate/n_fft
-    steps = torch.linspace(slaney_mel(low), slaney_mel(high), n_mels + 2, dtype=torch.float64, device="cpu")
-    left, peak, right = (slaney_hertz(steps)[i:i + n_mels, None] for i in range(3))
+    options = dict(dtype=torch.float64, device="cpu")
+    bins = torch.arange(n_fft//2 + 1, **options)*sample_rate/n_fft
+    hertz = slaney_hertz(torch.linspace(slaney_mel(low), slaney_mel(high), n_mels + 2, **options))
+    left, peak, right = (hertz[i:i + n_mels, None] for i in range(3))
     bank = torch.minimum((bins - left)/(peak - left), (right - bins)/(right - peak)).clamp(min=0)
     return (bank*2/(right - left)).float()
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-17
 @contextmanager
-def true_float32():
+def true_float32() -> Iterator[None]:
     "No TF32 in a GPU's matrix products, whatever the run allows."
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
-    try: yield
-    finally: torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
+# %% ../../nbs/encoders/frontend.ipynb #61ed87b2
 class FrontEnd(nn.Module):
-    "Waveform [B, samples] to log-mel [B, F, T]. A front end is always float32; `silence` is its value where padded."
+    "Waveform [B, samples] to log-mel [B, F, T], always float32."
+    sample_rate = 32000 # Hz
+    n_mels = 128 # F
     min_samples = 1 # a shorter wave cannot be framed
-    silence = 0.0
+    silence = 0.0 # the value where padded
 
-    def constant(self, name: str, value: Tensor):
+    def log_mel(self, wave: Tensor) -> Tensor: # [B, F, T]
+        "Log-mel of a float32 waveform [B, samples]."
+        raise NotImplementedError(f"{type(self).__name__} defines no `log_mel`")
+
+    def constant(self,
+        name: str, # of the attribute
+        value: Tensor, # float32
+    ) -> None:
         "Keep `value` as a buffer outside of the state dict."
         self.register_buffer(name, value, persistent=False)
 
-    def _apply(self, fn, recurse=True):
-        "Follow the module to another device, but never to another precision."
-        return super()._apply(lambda t: t.to(fn(t[:0]).device), recurse)
+    def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
+        "For torch's .to() and .half(): follow the module to another device, but never to another precision."
+        return super()._apply(lambda tensor: tensor.to(fn(tensor[:0]).device), recurse)
 
-    def forward(self, wave: Tensor) -> Tensor:
-        "Log-mel [B, F, T] of waveforms [B, samples] in [-1, 1]."
+    def forward(self,
+        wave: Tensor, # [B, samples] in [-1, 1]
+    ) -> Tensor: # [B, F, T]
+        "Log-mel, in float32 whatever the autocast."
         exact = nullcontext() if torch.compiler.is_compiling() else true_float32()
-        with torch.autocast(wave.device.type, enabled=False), exact: return self.log_mel(wave.float())
+        with torch.autocast(wave.device.type, enabled=False), exact:
+            return self.log_mel(wave.float())
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-19
 def fit_frames(
@@ -95,29 +123,31 @@ def fit_frames(
     fill: float = 0.0, # value of the frames that are added at the end
 ) -> Tensor: # [B, F, frames]
     "Cut `x` at the end, or append frames of value `fill`."
-    if frames is None or x.shape[-1] == frames: return x
+    if frames is None or x.shape[-1] == frames:
+        return x
     return F.pad(x, (0, frames - x.shape[-1]), value=fill) # a negative pad cuts
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-22
 class KaldiMel(FrontEnd):
-    "Kaldi's log filter bank as PSLA and AST use it: clip mean removed, 25 ms symmetric Hann, 10 ms hop, (x - mean)/scale."
+    "Kaldi's log filter bank as PSLA and AST use it: clip mean removed, 25 ms symmetric Hann, 10 ms hop."
     min_samples = 400
 
     def __init__(self,
         mean: float, # subtracted from the log-mel
         scale: float, # divides it then
         frames: int|None = None, # pad or cut to so many frames, before normalising
-        n_mels: int = 128,
+        n_mels: int = 128, # F
         sample_rate: int = 16000, # Hz
     ):
         super().__init__()
-        self.mean, self.scale, self.frames, self.n_mels = mean, scale, frames, n_mels
+        self.mean, self.scale = mean, scale
+        self.frames, self.n_mels, self.sample_rate = frames, n_mels, sample_rate
         self.silence = -mean/scale
         self.constant("window", torch.hann_window(400, periodic=False))
         self.constant("bank", kaldi_mel_bank(n_mels, 512, sample_rate, 20, sample_rate/2))
 
-    def log_mel(self, wave: Tensor) -> Tensor:
-        "[B, samples] -> [B, F, frames]."
+    def log_mel(self, wave: Tensor) -> Tensor: # [B, F, frames]
+        "(ln p - mean)/scale of a waveform [B, samples]."
         x = (wave - wave.mean(-1, keepdim=True)).unfold(-1, 400, 160)
         x = x - x.mean(-1, keepdim=True)
         x = x - 0.97*torch.cat([x[..., :1], x[..., :-1]], -1)
@@ -127,12 +157,13 @@ class KaldiMel(FrontEnd):
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-29
 class PasstMel(FrontEnd):
-    "PaSST's and EfficientAT's log-mel, which is the paper's section 4.1 to the letter: (ln(p + 1e-5) + 4.5)/5."
+    "PaSST's and EfficientAT's log-mel, the paper's section 4.1 to the letter: (ln(p + 1e-5) + 4.5)/5."
+    sample_rate = 32000
     min_samples = 514
     silence = 0.9 # (0 + 4.5)/5: zeros appended before normalising
 
     def __init__(self,
-        n_mels: int = 128,
+        n_mels: int = 128, # F
         hop: int = 320, # samples
         jitter: bool = False, # in training, move the edges of the mel bank for each batch
         frames: int|None = None, # pad or cut to so many frames
@@ -142,49 +173,71 @@ class PasstMel(FrontEnd):
         self.constant("window", torch.hann_window(800, periodic=False))
         self.constant("bank", kaldi_mel_bank(n_mels, 1024, 32000, 0, 15000))
 
-    def mel_bank(self) -> Tensor:
+    def mel_bank(self) -> Tensor: # [F, 513]
         "The bank of this batch: 0-15000 Hz, or drawn edges in training where `jitter` is on."
-        if not (self.training and self.jitter): return self.bank
-        low, above = torch.randint(10, ()).item(), torch.randint(2000, ()).item()
-        return kaldi_mel_bank(self.n_mels, 1024, 32000, low, 14001 + above, self.bank.device)
+        if not (self.training and self.jitter):
+            return self.bank
+        low = torch.randint(10, ()).item()
+        high = 14001 + torch.randint(2000, ()).item()
+        return kaldi_mel_bank(self.n_mels, 1024, 32000, low, high, self.bank.device)
 
-    def log_mel(self, wave: Tensor) -> Tensor:
-        "[B, samples] -> [B, F, T]."
+    def log_mel(self, wave: Tensor) -> Tensor: # [B, F, T]
+        "(ln(p + 1e-5) + 4.5)/5 of a waveform [B, samples]."
         x = wave[:, 1:] - 0.97*wave[:, :-1]
-        x = torch.stft(x, 1024, self.hop, 800, self.window, center=True, pad_mode="reflect", return_complex=True)
+        x = torch.stft(
+            x, 1024, self.hop, 800, self.window, center=True, pad_mode="reflect", return_complex=True)
         x = self.mel_bank() @ x.abs().square()
         return fit_frames(((x + 1e-5).log() + 4.5)/5, self.frames, self.silence)
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-35
 class DecibelMel(FrontEnd):
     "PANN's and HTS-AT's log-mel: Slaney bank, 10 log10(max(p, 1e-10)), frames centred with reflection."
-    min_samples = 513
     silence = -100.0
 
     def __init__(self,
-        n_mels: int = 64,
+        n_mels: int = 64, # F
         n_fft: int = 1024, # window and FFT, samples
         hop: int = 320, # samples
         sample_rate: int = 32000, # Hz
-        low: float = 50, # Hz
-        high: float = 14000, # Hz
+        low: float = 50, # left foot of the first triangle, Hz
+        high: float = 14000, # right foot of the last triangle, Hz
     ):
         super().__init__()
-        self.n_mels, self.n_fft, self.hop = n_mels, n_fft, hop
+        self.n_mels, self.n_fft, self.hop, self.sample_rate = n_mels, n_fft, hop, sample_rate
         self.min_samples = n_fft//2 + 1
         self.constant("window", torch.hann_window(n_fft))
         self.constant("bank", slaney_mel_bank(n_mels, n_fft, sample_rate, low, high))
 
-    def log_mel(self, wave: Tensor) -> Tensor:
-        "[B, samples] -> [B, F, T] in dB."
-        x = torch.stft(wave, self.n_fft, self.hop, window=self.window, center=True, pad_mode="reflect", return_complex=True)
+    def log_mel(self, wave: Tensor) -> Tensor: # [B, F, T]
+        "Decibels of a waveform [B, samples]."
+        x = torch.stft(
+            wave, self.n_fft, self.hop, self.n_fft, self.window, center=True, pad_mode="reflect",
+            return_complex=True)
         return 10*(self.bank @ x.abs().square()).clamp(min=1e-10).log10()
 
 # %% ../../nbs/encoders/frontend.ipynb #cell-40
+def is_paper(
+    front_end: str, # "native" or "paper"
+) -> bool:
+    "Whether section 4.1 shall be read literally. Raises ValueError for any other name."
+    return one_of(front_end, ("native", "paper"), "front end") == "paper"
+
 def paper_front_end(
     frames: int|None = None, # pad or cut to so many frames
-    n_mels: int = 128,
-    jitter: bool = False,
+    n_mels: int = 128, # F
+    jitter: bool = False, # in training, move the edges of the mel bank for each batch
 ) -> PasstMel:
     "Section 4.1 read literally: 32 kHz, 128 mel bins, Hann 800, hop 320."
     return PasstMel(n_mels=n_mels, frames=frames, jitter=jitter)
+
+# %% ../../nbs/encoders/frontend.ipynb #8b7fff02
+def decibel_front_end(
+    front_end: str, # "native", or "paper": section 4.1 read literally
+    n_mels: int = 64, # of the native one
+    sample_rate: int = 32000, # Hz, of the native one; released too: 16000, 8000
+) -> DecibelMel|PasstMel:
+    "The front end of PANN and HTS-AT: a 32 ms window, 10 ms hop, 50 Hz up to 14 kHz or half the rate."
+    if is_paper(front_end):
+        return paper_front_end()
+    window, hop = sample_rate*4//125, sample_rate//100
+    return DecibelMel(n_mels, window, hop, sample_rate, 50, min(14000, sample_rate//2))

@@ -7,13 +7,16 @@ __all__ = ['STAGES', 'psla_frames', 'scaled', 'Conv', 'norm', 'MBConv', 'Efficie
 
 # %% ../../nbs/encoders/psla.ipynb #cell-2
 import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .augment import make_augment
-from .base import Encoder
+
+# %% ../../nbs/encoders/psla.ipynb #8088b8e7
+from .augment import Augment, make_augment
+from .base import Encoder, register_encoder
 from .blocks import drop_path
-from .frontend import KaldiMel, paper_front_end
+from .frontend import KaldiMel, is_paper, paper_front_end
 from ..utils import one_of
 
 # %% ../../nbs/encoders/psla.ipynb #cell-4
@@ -24,116 +27,160 @@ def psla_frames(
     return 32*math.ceil(3.3*clip_seconds)
 
 # %% ../../nbs/encoders/psla.ipynb #cell-7
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)) # repeats, kernel, stride, expansion, channels of B0
+STAGES = ( # repeats, kernel, stride, expansion, channels of B0
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 
 # %% ../../nbs/encoders/psla.ipynb #cell-8
-def scaled(channels: int, width: float) -> int:
+def scaled(
+    channels: int, # of B0
+    width: float, # multiplies it
+) -> int: # a multiple of 8
     "Channels of B0 times `width`, to a multiple of 8, at least 8, not below nine tenths."
-    v = channels*width
-    r = max(8, int(v + 4)//8*8)
-    return r + 8 if r < 0.9*v else r
+    wanted = channels*width
+    multiple = max(8, int(wanted + 4)//8*8)
+    return multiple + 8 if multiple < 0.9*wanted else multiple
 
 # %% ../../nbs/encoders/psla.ipynb #cell-11
 class Conv(nn.Conv2d):
-    "A convolution without bias; `late` pads right and bottom only, as 0.7.1 does for stride 2 on an even size."
-    def __init__(self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, late: bool = False, bias: bool = False):
+    "A convolution; `late` pads right and bottom only, as 0.7.1 does for stride 2 on an even size."
+    def __init__(self,
+        c_in: int, # channels
+        c_out: int, # channels
+        kernel: int = 1, # side
+        stride: int = 1, # in both directions
+        groups: int = 1, # of channels that do not mix
+        late: bool = False, # pad by one, right and bottom only
+        bias: bool = False,
+    ):
         super().__init__(c_in, c_out, kernel, stride, 0 if late else kernel//2, groups=groups, bias=bias)
         self.late = late
 
-    def forward(self, x: Tensor) -> Tensor:
-        "[B, c_in, F, T] -> [B, c_out, F/stride, T/stride]."
+    def forward(self, x: Tensor) -> Tensor: # [B, c_out, F/stride, T/stride]
+        "The convolution of [B, c_in, F, T]."
         return super().forward(F.pad(x, (0, 1, 0, 1)) if self.late else x)
 
 # %% ../../nbs/encoders/psla.ipynb #cell-12
-def norm(channels: int) -> nn.BatchNorm2d:
+def norm(
+    channels: int,
+) -> nn.BatchNorm2d:
     "EfficientNet's batch norm: eps 1e-3, momentum 0.01."
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 # %% ../../nbs/encoders/psla.ipynb #cell-14
 class MBConv(nn.Module):
     "EfficientNet's block: expand, depthwise, squeeze-excite, project, skip with stochastic depth."
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int, drop: float, late: bool):
+    def __init__(self,
+        c_in: int, # channels
+        c_out: int, # channels
+        kernel: int, # of the depthwise convolution
+        stride: int, # of the depthwise convolution
+        expansion: int, # of the channels in between
+        drop: float, # chance of leaving the branch out, in [0, 1)
+        late: bool, # how the depthwise convolution pads
+    ):
         super().__init__()
         wide, squeeze = c_in*expansion, max(1, c_in//4)
-        self.skip, self.drop = stride == 1 and c_in == c_out, drop
-        if expansion > 1: self._expand_conv, self._bn0 = Conv(c_in, wide), norm(wide)
-        self._depthwise_conv, self._bn1 = Conv(wide, wide, kernel, stride, wide, late), norm(wide)
-        self._se_reduce, self._se_expand = Conv(wide, squeeze, bias=True), Conv(squeeze, wide, bias=True)
-        self._project_conv, self._bn2 = Conv(wide, c_out), norm(c_out)
+        self.skip = stride == 1 and c_in == c_out
+        self.drop = drop
+        if expansion > 1:
+            self._expand_conv = Conv(c_in, wide)
+            self._bn0 = norm(wide)
+        self._depthwise_conv = Conv(wide, wide, kernel, stride, wide, late)
+        self._bn1 = norm(wide)
+        self._se_reduce = Conv(wide, squeeze, bias=True)
+        self._se_expand = Conv(squeeze, wide, bias=True)
+        self._project_conv = Conv(wide, c_out)
+        self._bn2 = norm(c_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        "[B, c_in, F, T] -> [B, c_out, F/stride, T/stride]."
+    def forward(self, x: Tensor) -> Tensor: # [B, c_out, F/stride, T/stride]
+        "The block on [B, c_in, F, T]."
         y = F.silu(self._bn0(self._expand_conv(x))) if hasattr(self, "_expand_conv") else x
         y = F.silu(self._bn1(self._depthwise_conv(y)))
-        y = y*self._se_expand(F.silu(self._se_reduce(y.mean((2, 3), keepdim=True)))).sigmoid()
+        squeezed = F.silu(self._se_reduce(y.mean((2, 3), keepdim=True)))
+        y = y*self._se_expand(squeezed).sigmoid()
         y = self._bn2(self._project_conv(y))
         return x + drop_path(y, self.drop, self.training) if self.skip else y
 
 # %% ../../nbs/encoders/psla.ipynb #cell-15
 class EfficientNet(nn.Module):
     "EfficientNet on one input channel, up to its last feature map."
-    def __init__(self, width: float, depth: float, features: int, late: bool):
+    def __init__(self,
+        width: float, # multiplies the channels of B0
+        depth: float, # multiplies its repeats
+        features: int, # channels of the last map
+        late: bool, # pad as 0.7.1 does: in the stem and in the first block of stride 2
+    ):
         super().__init__()
         channels = scaled(32, width)
-        self._conv_stem, self._bn0 = Conv(1, channels, 3, 2, late=late), norm(channels)
-        total, first = sum(math.ceil(depth*s[0]) for s in STAGES), True # `first`: no block of stride 2 yet
+        self._conv_stem = Conv(1, channels, 3, 2, late=late)
+        self._bn0 = norm(channels)
         self._blocks = nn.ModuleList()
+        total = sum(math.ceil(depth*stage[0]) for stage in STAGES)
+        halved = False # by a block
         for repeats, kernel, stride, expansion, c in STAGES:
             for i in range(math.ceil(depth*repeats)):
                 step = stride if i == 0 else 1
-                self._blocks.append(MBConv(channels, scaled(c, width), kernel, step, expansion, 0.2*len(self._blocks)/total, late and first and step == 2))
-                channels, first = scaled(c, width), first and step == 1
-        self._conv_head, self._bn1 = Conv(channels, features), norm(features)
+                drop = 0.2*len(self._blocks)/total
+                first_half = step == 2 and not halved
+                block = MBConv(channels, scaled(c, width), kernel, step, expansion, drop, late and first_half)
+                self._blocks.append(block)
+                channels = scaled(c, width)
+                halved = halved or step == 2
+        self._conv_head = Conv(channels, features)
+        self._bn1 = norm(features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        "[B, 1, F, T] -> [B, features, F/32, T/32]."
+    def forward(self, x: Tensor) -> Tensor: # [B, features, F/32, T/32]
+        "The last feature map of [B, 1, F, T]."
         x = F.silu(self._bn0(self._conv_stem(x)))
-        for block in self._blocks: x = block(x)
+        for block in self._blocks:
+            x = block(x)
         return F.silu(self._bn1(self._conv_head(x)))
 
 # %% ../../nbs/encoders/psla.ipynb #cell-17
 class AttentionHead(nn.Module):
     "PSLA's aggregation: class-wise attention over time, four heads."
-    def __init__(self, features: int, n_classes: int, heads: int = 4):
+    def __init__(self,
+        features: int, # U
+        n_classes: int,
+        heads: int = 4,
+    ):
         super().__init__()
         self.att = nn.ModuleList(nn.Conv2d(features, n_classes, 1) for _ in range(heads))
         self.cla = nn.ModuleList(nn.Conv2d(features, n_classes, 1) for _ in range(heads))
         self.head_weight = nn.Parameter(torch.full((heads,), 1/heads))
 
-    def forward(self, x: Tensor) -> Tensor: # [B, classes], a probability if the weights sum to one
-        "Steps [B, features, T'] -> weighted scores."
-        x, total = x[..., None], 0
-        for weight, att, cla in zip(self.head_weight, self.att, self.cla):
+    def forward(self,
+        x: Tensor, # steps [B, features, T']
+    ) -> Tensor: # p [B, classes], a probability if the weights sum to one
+        "The weighted scores of the formula."
+        x, p = x[..., None], 0
+        for w, att, cla in zip(self.head_weight, self.att, self.cla):
             a = att(x)[..., 0].sigmoid().float().clamp(1e-7, 1 - 1e-7)
-            total = total + weight*(a/a.sum(2, keepdim=True)*cla(x)[..., 0].sigmoid()).sum(2)
-        return total
-
-# %% ../../nbs/encoders/psla.ipynb #cell-20
-class _PSLASteps(Encoder):
-    "From log-mel to X_hat and logits."
-    name = "psla"
-    SIZES = {"base": dict(width=1.1, depth=1.2, features=1408), "tiny": dict(width=0.25, depth=0.25, features=128)}
-    HEAD = "attention."
-    RECIPE = dict(freq_mask=48, time_mask=192)
-
-    def hidden(self, x: Tensor) -> Tensor:
-        "Log-mel [B, 128, T] -> steps [B, U, T/32], mean over frequency."
-        return self.effnet(x[:, None]).mean(2)
-
-    def pool(self, hidden: Tensor) -> Tensor:
-        "X_hat: mean over the steps [B, U]."
-        return hidden.mean(2)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        "The logit of the official head's probability, [B, 527]."
-        return torch.logit(self.attention(hidden).float(), 1e-7)
+            c = cla(x)[..., 0].sigmoid()
+            p = p + w*(a/a.sum(2, keepdim=True)*c).sum(2)
+        return p
 
 # %% ../../nbs/encoders/psla.ipynb #cell-22
-class PSLA(_PSLASteps):
-    """PSLA on waveforms at 16 kHz; U = 1408.
+@register_encoder("psla", key="effnet._conv_stem.weight")
+class PSLA(Encoder):
+    """PSLA on waveforms at 16 kHz (Gong et al., TASLP 2021); U = 1408.
 
-    Length, as released: every clip is padded (frames of 1.017) or cut at the end to one number of frames, 1056 for
-    the default `clip_seconds=10`; no weight depends on it."""
+    Length, as released: every clip is padded (frames of 1.017) or cut at the end to one number of frames,
+    1056 for the default `clip_seconds=10`; no weight depends on it."""
+    sizes = {
+        "base": dict(width=1.1, depth=1.2, features=1408),
+        "tiny": dict(width=0.25, depth=0.25, features=128),
+    }
+    recipe = dict(freq_mask=48, time_mask=192)
+    head_prefix = "attention."
+
     def __init__(self,
         size: str = "base",
         width: float = 1.1, # multiplies the channels of B0
@@ -142,19 +189,36 @@ class PSLA(_PSLASteps):
         clip_seconds: float = 10.0, # s
         padding: str = "symmetric", # or "0.7.1"; see above
         front_end: str = "native", # "native", or "paper": section 4.1 read literally
-        augment = None, # see spa_lib.encoders.augment
+        augment: Augment|dict|str|None = None, # see spa_lib.encoders.augment
     ):
-        paper, frames = one_of(front_end, ("native", "paper"), "front end") == "paper", psla_frames(clip_seconds)
         late = one_of(padding, ("symmetric", "0.7.1"), "padding") == "0.7.1"
-        super().__init__(size, 32000 if paper else 16000, clip_seconds, features, 514 if paper else 400, make_augment(augment, self.RECIPE))
-        self.front_end = paper_front_end(frames) if paper else KaldiMel(-4.6476, 4.5699, frames)
+        frames = psla_frames(clip_seconds)
+        if is_paper(front_end):
+            mel = paper_front_end(frames)
+        else:
+            mel = KaldiMel(mean=-4.6476, scale=4.5699, frames=frames)
+        super().__init__(size, mel, clip_seconds, features, make_augment(augment, self.recipe))
         self.effnet = EfficientNet(width, depth, features, late)
         self.attention = AttentionHead(features, self.n_classes)
 
-# %% ../../nbs/encoders/psla.ipynb #cell-24
-def _options_of(cls, state: dict) -> dict:
-    "The size whose first convolution a checkpoint has."
-    stem = state["effnet._conv_stem.weight"].shape[0]
-    return next((o for o in cls.SIZES.values() if scaled(32, o["width"]) == stem), {})
+    def hidden(self, x: Tensor) -> Tensor: # [B, U, T/32]
+        "Log-mel [B, 128, T] -> steps, the mean over frequency."
+        return self.effnet(x[:, None]).mean(2)
 
-PSLA.options_of = classmethod(_options_of)
+    def pool(self, hidden: Tensor) -> Tensor: # X_hat [B, U]
+        "Mean over the steps."
+        return hidden.mean(2)
+
+    def logits(self, hidden: Tensor) -> Tensor: # [B, 527]
+        "The logit of the official head's probability."
+        return torch.logit(self.attention(hidden).float(), 1e-7)
+
+    def feature_map(self, wave: Tensor, sample_rate: int|None = None) -> Tensor: # [B, U, 4, T/32]
+        "The last feature map."
+        return self.effnet(self.log_mel(wave, sample_rate)[:, None])
+
+    @classmethod
+    def options_from(cls, state: dict[str, Tensor]) -> dict: # width, depth, features
+        "The size whose first convolution a checkpoint has."
+        stem = state["effnet._conv_stem.weight"].shape[0]
+        return next((size for size in cls.sizes.values() if scaled(32, size["width"]) == stem), {})

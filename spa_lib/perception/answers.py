@@ -18,6 +18,7 @@ from pathlib import Path
 
 # %% ../../nbs/perception/answers.ipynb #cell-3
 import pandas as pd
+
 from .design import ListeningTest
 from ..utils import one_of
 

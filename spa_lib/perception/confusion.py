@@ -8,9 +8,10 @@ __all__ = ['DISPLAY_NAMES', 'HUMAN_LABEL_COLUMNS', 'esc50_classes', 'read_human_
            'resampled_weights', 'half_correlations', 'whole_from_half']
 
 # %% ../../nbs/perception/confusion.ipynb #cell-2
-from dataclasses import dataclass, field
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 

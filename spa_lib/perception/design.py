@@ -20,6 +20,7 @@ from pathlib import Path
 # %% ../../nbs/perception/design.ipynb #cell-3
 import numpy as np
 import pandas as pd
+
 from ..data import load_waveform
 from ..metrics import per_class_gain
 from ..ontology import Ontology

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 # %% ../../nbs/perception/panel.ipynb #cell-3
 import numpy as np
+
 from ..data import read_clips, targets
 from ..ontology import Ontology
 from .answers import AnswersError, Session, check_name

@@ -10,6 +10,7 @@ __all__ = ['TIE_RULES', 'READINGS', 'simulate_answers', 'is_simulated', 'votes',
 # %% ../../nbs/perception/scores.ipynb #cell-2
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
-from ..encoders import encoder_names
-from ..encoders.base import CHECKPOINTS
+from ..encoders import CHECKPOINTS, encoder_names
 from ..model import BRANCHES, Centred
 from ..runs import AtLeast, LessThan, Local, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt
 from ..runs import SCHEDULES, RecipeConfig, Run, checked_config, config_hash

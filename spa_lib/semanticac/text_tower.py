@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-3
-from ..encoders.base import read_checkpoint
+from ..encoders import read_checkpoint
 from ..ontology import Ontology
 from ..text import load_text_model, pool
 from ..utils import cache_dir, download, one_of

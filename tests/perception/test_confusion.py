@@ -8,13 +8,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
 from spa_lib.ontology import Ontology
 from spa_lib.perception import (
-    chosen_rank, confusion_counts, esc50_classes, half_correlations, joint_activation, mantel,
-    mutual_confusion, pair_correlation, read_human_labels, resampled_weights, whole_from_half,
+    chosen_rank,
+    confusion_counts,
+    esc50_classes,
+    half_correlations,
+    joint_activation,
+    mantel,
+    mutual_confusion,
+    pair_correlation,
+    read_human_labels,
+    resampled_weights,
+    whole_from_half,
     wrong_activation,
 )
 from spa_lib.runs import config_hash, make_config, run_name, write_config, write_results

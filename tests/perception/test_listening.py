@@ -11,15 +11,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from spa_lib.ontology import Ontology
 from spa_lib.perception import (
-    ANSWER_COLUMNS, AnswersError, ListeningTest, Session, agreement, chance_consistency, check_name,
-    choose_classes, class_differences, consistency, consistency_samples, consistency_table, draw_clips,
-    draw_test, file_head, interval_of, is_simulated, make_test, read_participants, read_test,
-    simulate_answers, split_halves, summary, trial_labels, trial_scores, votes,
+    ANSWER_COLUMNS,
+    AnswersError,
+    ListeningTest,
+    Session,
+    agreement,
+    chance_consistency,
+    check_name,
+    choose_classes,
+    class_differences,
+    consistency,
+    consistency_samples,
+    consistency_table,
+    draw_clips,
+    draw_test,
+    file_head,
+    interval_of,
+    is_simulated,
+    make_test,
+    read_participants,
+    read_test,
+    simulate_answers,
+    split_halves,
+    summary,
+    trial_labels,
+    trial_scores,
+    votes,
 )
 from spa_lib.runs import Run, RunConfig
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spa_lib.encoders.base import CHECKPOINTS
+from spa_lib.encoders import CHECKPOINTS
 from spa_lib.runs import (
     FACTS,
     OPTIMIZERS,
