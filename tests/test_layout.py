@@ -44,19 +44,7 @@ NAMES_IN_SIGHT = {
     "ontology", "data", "encoders", "text", "model", "losses", "metrics", "train", "results", "tagger",
     "export", "cli", "papermill", "utils", "runs", "beyond", "perception", "semanticac", "assets",
 }
-PENDING = { # imports that do not fit yet: (importer, imported). To become empty
-    ("data.audio", "data.clips"),
-    ("data.clips", "data.shards"),
-    ("data.clips", "data.synth"),
-    ("data.frozen", "data.audio"),
-    ("data.frozen", "data.clips"),
-    ("data.frozen", "data.dataset"),
-    ("data.manifest", "data.clips"),
-    ("data.rows", "data.clips"),
-    ("data.shards", "data.dataset"),
-    ("semanticac.config", "semanticac.labelled"),
-    ("semanticac.train", "semanticac.labelled"),
-}
+PENDING: set[tuple[str, str]] = set() # imports that do not fit: (importer, imported). To stay empty
 
 
 def imports_of(path):

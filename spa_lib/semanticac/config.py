@@ -13,11 +13,11 @@ from typing import Annotated, ClassVar, Literal
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
 from ..encoders import CHECKPOINTS, encoder_names
-from ..model import BRANCHES, Centred
+from ..beyond import BRANCHES, Centred
+from ..data import LABELLED_SETS
 from ..runs import AtLeast, LessThan, Local, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt
 from ..runs import SCHEDULES, RecipeConfig, Run, checked_config, config_hash
 from ..runs import find_runs, read_run, runs_dir
-from .labelled import LABELLED
 from .losses import LOSSES
 from .model import SIMILARITY
 from .text_tower import PROMPTS
@@ -49,7 +49,7 @@ class SemanticModel:
 @dataclass(frozen=True)
 class SemanticClips:
     "The clips, and which of them are evaluated (section 3.1)."
-    source: Annotated[str, OneOf(LABELLED)] = "synth"        # see spa_lib.semanticac.labelled.LABELLED
+    source: Annotated[str, OneOf(LABELLED_SETS)] = "synth"   # see spa_lib.data.LABELLED_SETS
     root: Local[str|None] = None          # where the clips lie
     download: Local[bool] = False         # fetch a public set where absent
     per_class: PositiveInt = 40           # clips of a class, for synthetic sets

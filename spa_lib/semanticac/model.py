@@ -8,7 +8,7 @@ __all__ = ['SIMILARITY', 'MapEncoder', 'CBAM', 'CSCM', 'PlainProjection', 'FlatP
            'is_correct']
 
 # %% ../../nbs/semanticac/model.ipynb #cell-2
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 # %% ../../nbs/semanticac/model.ipynb #cell-3
 from ..encoders import Block, Encoder, OfficialHead
 from ..losses import total_loss
-from ..model import SPAModel
+from ..model import SPAModel, TextBranch
 from .losses import semantic_loss, similarity_matrix
 from .text_tower import PROMPTS, make_tower, prompted
 from ..utils import one_of
@@ -299,7 +299,7 @@ class SPA(nn.Module):
         features: np.ndarray, # text features T_hat [C, V] of the classes that are learned
         distances: Tensor, # edges between these classes [C, C]
         dim: int = 1024, # D of the joint space
-        text_branch: str = "trained", # see spa_lib.model.BRANCHES
+        text_branch: Callable[[Tensor, int], nn.Module] = TextBranch, # see spa_lib.beyond.BRANCHES
         alpha: float = 0.03, # weight of L_SPA
         candidates: np.ndarray|None = None, # text features of unseen classes to score; None: those learned
     ):

@@ -17,19 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/train.ipynb #cell-4
-from ..data import Clips, Embedded, batches, clip_list_hash, embed_clips, split_by_recording
+from ..beyond import BRANCHES
+from ..data import HOLDOUT_SEED, Clips, Embedded, batches, clip_list_hash, embed_clips
+from ..data import labelled_clips, pick_unseen, split_by_fold, split_by_recording, weak_classes
 from ..encoders import CHECKPOINTS, Frozen, create_encoder
 from ..metrics import measure, resampled
 from ..ontology import Ontology
 from ..runs import Run, Task, Trainer, config_hash, describe_run, epoch_order, is_finished, keep_last
-from ..runs import pick_device, seeded, write_config, write_results
+from ..runs import write_config, write_results
 from ..text import label_features, text_features
-from ..utils import cache_dir
+from ..utils import cache_dir, pick_device, seeded
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
-from .labelled import labelled_clips, pick_unseen, sides, weak_classes
-from ..train import HOLDOUT_SEED
 from .losses import similarity_matrix
 from .model import SPA, Baseline, MapEncoder, SemanticAC, Untouched
 from .model import count_parameters, is_correct
@@ -51,7 +51,7 @@ def load_sides(
     full = Ontology.audioset()
     table, names = labelled_clips(cfg.source, cfg.root, cfg.per_class, cfg.clip_seconds, cfg.download)
     unseen = pick_unseen(list(names), cfg.unseen, cfg.unseen_seed) if cfg.unseen else []
-    train, evaluate = sides(table, cfg.eval_fold, unseen)
+    train, evaluate = split_by_fold(table, cfg.eval_fold, unseen)
     if cfg.holdout:
         train, evaluate = split_by_recording(train, cfg.holdout, HOLDOUT_SEED)
     seen = {mid: name for mid, name in names.items() if mid not in unseen}
@@ -150,7 +150,8 @@ def make_system(
             distances = torch.as_tensor(full.subset(list(data.seen)).distances)
             features = spa_features(cfg, data.seen)
             candidates = None if data.evaluated == data.seen else spa_features(cfg, data.evaluated)
-            return SPA(encoder, features, distances, cfg.dim, cfg.text_branch, cfg.alpha, candidates)
+            branch = BRANCHES[cfg.text_branch]
+            return SPA(encoder, features, distances, cfg.dim, branch, cfg.alpha, candidates)
         return SemanticAC(encoder, shape, list(data.seen.values()), list(data.evaluated.values()), cfg.dim,
             cfg.similarity, cfg.tower, cfg.text_checkpoint, cfg.max_tokens, cfg.prompt, cfg.loss,
             cfg.logit_scale, cfg.learn_scale)
