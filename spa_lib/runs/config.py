@@ -105,9 +105,9 @@ def checked_config(
 ) -> _T: # a `kind`
     """A configuration whose fields allow its types and values. ValueError or TypeError names the field.
 
-    A field is declared as `Literal["a", "b"]` for a closed set, `Annotated[str, OneOf(REGISTER)]` for names of
-    a register, `NonNegativeInt` or `Annotated[float, AtLeast(0), LessThan(1)]` for numbers with bounds, and
-    `Local[...]` around any of these for what is no part of a run's identity."""
+    A field is declared as `Literal["a", "b"]` for a closed set, `Annotated[str, OneOf(REGISTER)]` for
+    names of a register, `NonNegativeInt` or `Annotated[float, AtLeast(0), LessThan(1)]` for numbers with
+    bounds, and `Local[...]` around any of these for what is no part of a run's identity."""
     declared = {f.name: f.type for f in fields(kind)}
     for name in values: one_of(name, declared, "run parameter")
     return kind(**{name: _checked_value(name, value, declared[name]) for name, value in values.items()})
@@ -122,7 +122,7 @@ class ModelConfig:
     head: Literal["spa", "official"] = "spa" # "spa": Eq. 2; "official": the checkpoint's own, not trained
     dim: PositiveInt = 512             # D of the joint space
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
-    text_model: str = "minilm"         # f_t: "minilm", a Hugging Face name or folder; "random" is a control
+    text_model: str = "minilm"         # f_t: "minilm", a Hugging Face name or folder; "random": a control
     text_branch: Annotated[str, OneOf(BRANCHES)] = "trained" # "trained" (the paper's), "centred", ...
     freeze: bool = False               # train the heads alone, on X_hat computed once a clip
     alpha: NonNegativeFloat = 0.1      # weight of L_SPA (Eq. 5); 0 trains without SPA
@@ -298,7 +298,7 @@ def parse_where(
 def variant_of(
     cfg: RunConfig,
 ) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
-    "Which column of a table a run belongs to: the description, and the text branch where it is not the paper's."
+    "The column of a table that a run belongs to: the description, and the text branch if not the paper's."
     if cfg.head == "official": return "untouched"
     if cfg.alpha == 0: return "without"
     text = "random" if cfg.text_model == "random" else cfg.method
