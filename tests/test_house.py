@@ -28,9 +28,7 @@ HEAVY = {
     "nbdev",
 }
 NO_RETURN_TYPE = {  # public functions that do not say yet what they return; to become empty
-    "Clips.set_epoch", "Embedded.set_epoch",
-    "FrontEnd.constant", "Learning.resume", "Learning.save", "SemanticAC.train", "WebFile.close",
-    "WebFile.close_reply", "WebFile.readable", "WebFile.readinto", "WholeClips.take", "agree",
+    "FrontEnd.constant", "Learning.resume", "Learning.save", "SemanticAC.train", "agree",
     "answer", "average_gradients", "draw_accuracy", "first_alone",
     "init_cnn", "init_mn", "init_vit", "keep_last", "launch", "learn_epoch", "leave",
     "listening_test", "pack_clips", "read_config", "recount", "resume_state", "save_state",

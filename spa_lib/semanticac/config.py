@@ -16,7 +16,7 @@ from typing import ClassVar
 from ..beyond import BRANCHES, Centred
 from ..encoders import CHECKPOINTS
 from ..runs import AtLeast, Local, Run, checked_config, config_hash, find_runs, read_run, runs_dir
-from .labelled import LABELLED
+from ..data import LABELLED_SETS
 from .losses import LOSSES
 from .similarity import MAPS, SIMILARITY
 from .text_tower import PROMPTS
@@ -48,7 +48,7 @@ class SemanticModel:
 @dataclass(frozen=True)
 class SemanticClips:
     "The clips, and which of them are evaluated."
-    source: str = "synth"             # see spa_lib.semanticac.labelled.LABELLED
+    source: str = "synth"             # see spa_lib.data.LABELLED_SETS
     root: Local[str|None] = None      # where the clips lie
     download: Local[bool] = False     # fetch a public set where absent
     per_class: int = 40               # clips of a class, for synthetic sets
@@ -110,7 +110,7 @@ OPTIONS = { # field -> what it may be
     "encoder": tuple(MAPS),
     "similarity": tuple(SIMILARITY),
     "loss": LOSSES,
-    "source": LABELLED,
+    "source": LABELLED_SETS,
     "method": ("direct", "prompt", "desc", "concat", "semanticac"),
     "text_branch": tuple(BRANCHES),
     "pad": ("zero", "repeat"),
