@@ -32,7 +32,7 @@ class Released:
     front_end: str # sample rate, mel bins
     mAP: float # published, percent, AudioSet evaluation set
     file: str # what the file is called where it was released
-    options: dict[str, int] = field(default_factory=dict) # of the encoder: what the shapes do not tell
+    options: dict[str, int] = field(default_factory=dict) # of the encoder: what the file's shapes do not give
     bytes: int|None = None # file size
     sha256: str|None = None # digest of the file
 
@@ -58,7 +58,7 @@ CHECKPOINTS = read_table((files("spa_lib")/"assets"/"checkpoints.csv").read_text
 def find_checkpoint(
     encoder: str, # name of the encoder that shall take it
     checkpoint: str|Path, # path of a file or of a Hugging Face folder, or a name in CHECKPOINTS
-) -> tuple[Path, dict]: # the file, and options that its shapes do not tell
+) -> tuple[Path, dict]: # the file, and options that its shapes do not give
     """The file behind `checkpoint`; a name in the table is downloaded to the cache.
 
     Raises FileNotFoundError for a path that is not there, ValueError for an unknown name,
@@ -149,7 +149,7 @@ def likely_cause(
     misshaped: list[str], # keys whose tensor has another shape
     key_of: Mapping[str, str], # name of an encoder -> a key that only its checkpoints have
 ) -> str: # one sentence
-    "Why a file does not fit, as far as its keys tell."
+    "Why a file does not fit, as far as its keys show it."
     owners = [name for name, key in key_of.items() if key in state]
     if owners and encoder.name not in owners:
         return f"these are {owners[0]}'s keys: create_encoder({owners[0]!r}, checkpoint=...)"

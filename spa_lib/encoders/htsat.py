@@ -301,7 +301,7 @@ class HTSAT(Encoder):
         return fold_tokens(self.hidden(self.log_mel(wave, sample_rate)).mean(1), self.pieces)
 
     @classmethod
-    def convert(cls, state: dict[str, Tensor]) -> dict[str, Tensor]: # without what the architecture says
+    def convert(cls, state: dict[str, Tensor]) -> dict[str, Tensor]: # official keys
         "Drop the masks and index tables that follow from the architecture."
         fixed = (".attn_mask", ".relative_position_index")
         return {key: tensor for key, tensor in state.items() if not key.endswith(fixed)}
