@@ -39,7 +39,7 @@ setup(
         "clip": requirements("clip"),
     },
     entry_points={
-        "console_scripts": ["spa_runs=spa_lib.runs.comparison:main", "spa_plan=spa_lib.runs.plan:main"],
+        "console_scripts": ["spa_runs=spa_lib.cli:spa_runs", "spa_plan=spa_lib.cli:spa_plan"],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
         "papermill.io": ["spa_lib.defaults:=spa_lib.papermill:handler"],
     },

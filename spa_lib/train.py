@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['HOLDOUT_SEED', 'COLLAPSED', 'Data', 'read_table', 'both_sides', 'load_data', 'set_precision', 'make_encoder',
            'make_model', 'SPATask', 'make_trainer', 'text_at_both_ends', 'warn_of_collapse', 'write_scores', 'train',
-           'train_all', 'main']
+           'train_all']
 
 # %% ../nbs/04_train.ipynb #cell-3
-import argparse, ast, os, warnings
+import os, warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -27,12 +27,12 @@ from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
 from .ontology import Ontology
-from .runs import Processes, agree, destroy_processes, first_alone, init_processes, launch
+from .runs import Processes, agree, first_alone, init_processes, launch
 from .runs import Run, RunConfig, config_hash, make_config, run_name, runs_dir
-from .runs import Task, Trainer, describe_run, device_name, is_finished, keep_last, pick_device
-from .runs import predict_clips, read_config, read_run, seeded, write_config, write_results
+from .runs import Task, Trainer, describe_run, device_name, is_finished, keep_last
+from .runs import predict_clips, read_run, write_config, write_results
 from .text import label_features
-from .utils import project_root
+from .utils import parameters, pick_device, project_root, seeded
 
 # %% ../nbs/04_train.ipynb #cell-9
 class Data(NamedTuple):
@@ -314,21 +314,6 @@ def train_all(
     return _train_side_by_side(configs, folder, jobs)
 
 # %% ../nbs/04_train.ipynb #new26334751
-def main(
-    argv: list[str]|None = None, # arguments; None = those of the command line
-):
-    "The command `python -m spa_lib.train`: runs from their config.json, or one from name=value."
-    parser = argparse.ArgumentParser("python -m spa_lib.train", description="Train runs, or finish them.")
-    parser.add_argument("what", nargs="+", help="config.json files; or scale=... and parameters of a run, as name=value")
-    parser.add_argument("--folder", help="of run folders; else runs/ of the checkout")
-    args = parser.parse_args(argv)
-    values = dict(word.split("=", 1) for word in args.what if "=" in word and not word.endswith(".json"))
-    for name, value in values.items():
-        try: values[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError): pass # a plain word
-    configs = [read_config(word) for word in args.what if word.endswith(".json")] + ([make_config(**values)] if values else [])
-    for cfg in configs: train(cfg, args.folder)
-
 if __name__ == "__main__" and "__file__" in globals(): # a notebook has no __file__
-    main()
-    destroy_processes()
+    from spa_lib.cli import spa_train
+    spa_train()

@@ -31,10 +31,10 @@ NO_RETURN_TYPE = {  # public functions that do not say yet what they return; to 
     "Clips.set_epoch", "Embedded.set_epoch",
     "FrontEnd.constant", "Learning.resume", "Learning.save", "SemanticAC.train", "WebFile.close",
     "WebFile.close_reply", "WebFile.readable", "WebFile.readinto", "WholeClips.take", "agree",
-    "answer", "average_gradients", "checked_config", "draw_accuracy", "first_alone",
+    "answer", "average_gradients", "draw_accuracy", "first_alone",
     "init_cnn", "init_mn", "init_vit", "keep_last", "launch", "learn_epoch", "leave",
-    "listening_test", "main", "pack_clips", "read_config", "recount", "resume_state", "save_state",
-    "seeded", "set_precision", "share_batch_norm", "start_alike", "tokenizer", "train_epoch",
+    "listening_test", "pack_clips", "read_config", "recount", "resume_state", "save_state",
+    "set_precision", "share_batch_norm", "start_alike", "tokenizer", "train_epoch",
     "true_float32", "warn_of_collapse", "write_results", "write_scores",
 }
 

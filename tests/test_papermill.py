@@ -1,10 +1,16 @@
 """The commands that the README gives, as a user types them."""
+import ast
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from spa_lib.runs import BY_ENCODER, SCALES, RunConfig
+from spa_lib.semanticac.config import SemanticConfig
+from spa_lib.utils import assignments, field_comments
 
 BIN = Path(sys.executable).parent
 
@@ -61,3 +67,29 @@ def test_other_notebooks_keep_stock_behaviour(tmp_path):
     (tmp_path / "other.ipynb").write_text(json.dumps(empty))
     assert "unknown parameter" not in papermill("other.ipynb", "-p", "x", "1", cwd=tmp_path).stderr
     assert not (tmp_path / "runs").exists()
+
+
+def tagged_cell(path):
+    """The source of a notebook's cell of parameters."""
+    cells = json.loads(path.read_text())["cells"]
+    return next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+
+
+def test_parameters_of_the_training_notebook_are_those_that_are_declared(root):
+    """Every name, default and comment. None stands where the scale decides, and says so."""
+    cell, comments = assignments(tagged_cell(root / "nbs" / "04_train.ipynb")), field_comments(RunConfig)
+    scaled = {name for values in SCALES.values() for name in values}
+    scaled |= {name for of_encoder in BY_ENCODER.values() for name in of_encoder("ast", "base")}
+    for name in set(cell) & set(comments):
+        default = None if name in scaled else getattr(RunConfig(), name)
+        comment = f"{comments[name]} (None: the scale's)" if name in scaled else comments[name]
+        assert (ast.literal_eval(cell[name].value), cell[name].comment) == (default, comment), name
+
+
+@pytest.mark.parametrize("name, kind, others", [
+    ("04_train", RunConfig, {"scale", "compare", "processes"}),
+    ("semanticac/train", SemanticConfig, {"artefact", "run", "scale", "folds", "seeds", "folder"}),
+])
+def test_a_parameter_is_a_field_or_the_notebooks_own(root, name, kind, others):
+    names = set(assignments(tagged_cell(root / "nbs" / f"{name}.ipynb")))
+    assert names - {f.name for f in fields(kind)} == others

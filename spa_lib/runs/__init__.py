@@ -1,7 +1,7 @@
 """One run: its configuration, its recipe, its folder, and how runs are compared."""
 from .recipe import (
     FACTS, OPTIMIZERS, RATE_STEPS, RECIPES, SAMPLERS, SCHEDULES, Recipe, class_turn, epoch_order,
-    halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor, seeded,
+    halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor,
 )
 from .config import (
     AUDIOSET, BY_ENCODER, LOCAL, PRETRAINED, SCALES, AtLeast, ClipsConfig, LessThan, Local, ModelConfig,
@@ -15,7 +15,7 @@ from .folder import (
 )
 from .devices import (
     Processes, agree, average_gradients, destroy_processes, first_alone, gather, init_processes, join, launch,
-    pick_device, process_timeout, share_batch_norm, start_alike, total,
+    process_timeout, share_batch_norm, start_alike, total,
 )
 from .plan import (
     AUDIOSET_CLIPS, STEP_FIELDS, Plan, PlannedRun, RunGroup, checkpoint_path, count_clips, epochs_done,
@@ -44,10 +44,10 @@ __all__ = [
     "group_values", "halving_factor", "identity", "init_processes", "is_finished", "join", "keep_last",
     "launch", "level_table", "load_checkpoint", "loader_errors", "local_fields", "make_config",
     "make_optimizer", "mixup", "ontology_of", "over_seeds", "paired_runs", "paired_table", "papermill_words",
-    "parse_values", "parse_where", "pick_device", "plan_runs", "predict_clips", "process_timeout",
-    "provenance", "published_recipe", "rate_factor", "read_config", "read_plan", "read_run",
-    "released_checkpoint", "report", "run_command", "run_name", "run_values", "runs_dir", "runs_table",
-    "save_checkpoint", "schedule_factor", "seconds_from_runs", "seeded", "selection_key", "share_batch_norm",
-    "start_alike", "start_values", "steps_per_epoch", "total", "train_parameters", "variant_of",
-    "variant_values", "versions", "write_config", "write_results",
+    "parse_values", "parse_where", "plan_runs", "predict_clips", "process_timeout", "provenance",
+    "published_recipe", "rate_factor", "read_config", "read_plan", "read_run", "released_checkpoint",
+    "report", "run_command", "run_name", "run_values", "runs_dir", "runs_table", "save_checkpoint",
+    "schedule_factor", "seconds_from_runs", "selection_key", "share_batch_norm", "start_alike",
+    "start_values", "steps_per_epoch", "total", "train_parameters", "variant_of", "variant_values",
+    "versions", "write_config", "write_results",
 ]

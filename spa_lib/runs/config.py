@@ -10,11 +10,13 @@ __all__ = ['NonNegativeInt', 'PositiveInt', 'NonNegativeFloat', 'Local', 'LOCAL'
            'encoder_of', 'run_name', 'runs_dir']
 
 # %% ../../nbs/runs/config.ipynb #cell-2
-import hashlib, json, shlex
+import hashlib
+import json
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 # %% ../../nbs/runs/config.ipynb #7a43bedc
 from ..data import SOURCES
@@ -98,14 +100,14 @@ def _checked_value(
 
 # %% ../../nbs/runs/config.ipynb #50f8ee5c
 def checked_config(
-    kind: type, # dataclass of all parameters: RunConfig, or that of the second paper
+    kind: type[_T], # dataclass of all parameters: RunConfig, or that of the second paper
     values: dict, # field -> value; the others have their defaults
-): # a `kind`
-    """A configuration with the types and values that its fields allow. ValueError or TypeError names the field.
+) -> _T: # a `kind`
+    """A configuration whose fields allow its types and values. ValueError or TypeError names the field.
 
     A field is declared as `Literal["a", "b"]` for a closed set, `Annotated[str, OneOf(REGISTER)]` for names of
     a register, `NonNegativeInt` or `Annotated[float, AtLeast(0), LessThan(1)]` for numbers with bounds, and
-    `Local[...]` around any of these where it is no part of a run's identity."""
+    `Local[...]` around any of these for what is no part of a run's identity."""
     declared = {f.name: f.type for f in fields(kind)}
     for name in values: one_of(name, declared, "run parameter")
     return kind(**{name: _checked_value(name, value, declared[name]) for name, value in values.items()})
@@ -116,7 +118,7 @@ class ModelConfig:
     "The tagger, its checkpoint, the text branch and the loss."
     encoder: Annotated[str, OneOf(encoder_names)] = "ast"    # tagger: see spa_lib.encoders.encoder_names()
     size: str = "tiny"                 # of the encoder: "tiny", "base", ...
-    checkpoint: str|None = None        # file, or name in the checkpoint table; "" = from scratch (None)
+    checkpoint: str|None = None        # file, or name in the checkpoint table; "" trains from scratch
     head: Literal["spa", "official"] = "spa" # "spa": Eq. 2; "official": the checkpoint's own, not trained
     dim: PositiveInt = 512             # D of the joint space
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
@@ -137,8 +139,8 @@ class ClipsConfig:
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
     on_problem: Literal["refuse", "leave_out"] = "refuse"    # what to do with clips that cannot be used
     recording_pattern: str|None = None # regular expression: clip id -> source recording
-    holdout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # > 0: evaluate on this share of training recordings
-    eval_fold: NonNegativeInt = 0      # of a corpus with folds: the one to evaluate on; 0 = as the corpus says
+    holdout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # > 0: evaluate on a share of training recordings
+    eval_fold: NonNegativeInt = 0      # of a corpus with folds: to be evaluated on; 0 = as the corpus says
 
 # %% ../../nbs/runs/config.ipynb #cell-7
 @dataclass(frozen=True)
@@ -187,11 +189,11 @@ class RunConfig(RecipeConfig, ClipsConfig, ModelConfig):
 LOCAL = local_fields(RunConfig) # where and how a run is run, not what is run
 
 # %% ../../nbs/runs/config.ipynb #cell-10
-AUDIOSET = dict(
+AUDIOSET: dict[str, Any] = dict(
     source="audioset", n_train=0, n_eval=0, clip_seconds=10.0, on_problem="leave_out", size="base",
     text_model="bert-base-uncased", alpha=0.03, augment=True, workers=8, cache=False,
 )
-SCALES = {
+SCALES: dict[str, dict[str, Any]] = { # field of RunConfig -> value
     "smoke": dict(n_train=64, n_eval=64, clip_seconds=2.0, epochs=1, batch_size=16, dim=64, bootstrap=50),
     "demo": dict(alpha=0.03, clip_seconds=3.0, epochs=16, head_learning_rate=3e-3, mixup_rate=0.0),
     "real": dict(
@@ -263,9 +265,10 @@ def make_config(
 def parse_values(
     words: Iterable[str], # "epochs=8", "clip_seconds=2.5", "encoder=mn"
     kind: type = RunConfig, # dataclass of the fields
-) -> dict: # field -> value of its type
+    **more, # further names, each with its type
+) -> dict: # name -> value of its type
     "Read words that set fields. ValueError names the word that is wrong, and the nearest valid field."
-    declared, values = {f.name: f.type for f in fields(kind)}, {}
+    declared, values = {f.name: f.type for f in fields(kind)} | more, {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals: raise ValueError(f"{word!r} is not name=value, such as epochs=8")

@@ -6,7 +6,7 @@
 __all__ = ['AUDIOSET_CLIPS', 'STEP_FIELDS', 'grid', 'RunGroup', 'Plan', 'read_group', 'read_plan', 'group_values', 'PlannedRun',
            'checkpoint_path', 'plan_runs', 'papermill_words', 'values_beside', 'train_parameters', 'run_command',
            'steps_per_epoch', 'epochs_done', 'finished_runs', 'count_clips', 'seconds_from_runs', 'estimate_run',
-           'estimate', 'report', 'main']
+           'estimate', 'report']
 
 # %% ../../nbs/runs/plan.ipynb #cell-2
 import json, shlex
@@ -292,21 +292,3 @@ def report(
         lines.append(f"{len(left) - len(known)} have no finished run like them to tell how long they take: "
                      "finish one of each kind, and call this again")
     return "\n".join(lines)
-
-# %% ../../nbs/runs/plan.ipynb #cell-39
-def main(
-    argv: list[str]|None = None, # arguments; None = those of the command line
-):
-    "The command `spa_plan`: the runs of a plan and the hours that they take."
-    import argparse, yaml
-    parser = argparse.ArgumentParser("spa_plan", description="What a plan has left to run, and how long it takes.")
-    parser.add_argument("config", nargs="?", default=str(project_root()/"workflow"/"config.yaml"), help="file with the plans")
-    for name, what in (("scale", "which plan"), ("root", "folder of the clips"), ("checkpoints", "folder of checkpoint files")): parser.add_argument(f"--{name}", help=what)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    given = parser.parse_args(argv)
-    settings = yaml.safe_load(Path(given.config).read_text())
-    scale, root, checkpoints = ((getattr(given, k) or settings.get(k)) for k in ("scale", "root", "checkpoints"))
-    plan = settings["plans"][one_of(scale, settings["plans"], "scale")]
-    if "semanticac" in plan: print("Not counted: the runs of the second paper, nbs/semanticac; Snakemake's dry run lists them\n")
-    runs = plan_runs(plan, root, checkpoints)
-    if runs: print(report(estimate(runs), given.jobs))

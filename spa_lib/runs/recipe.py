@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'SCHEDULES', 'RATE_STEPS', 'OPTIMIZERS', 'RECIPES', 'FACTS', 'class_turn', 'epoch_order', 'mixup',
-           'rate_factor', 'halving_factor', 'schedule_factor', 'make_optimizer', 'seeded', 'Recipe', 'run_values']
+           'rate_factor', 'halving_factor', 'schedule_factor', 'make_optimizer', 'Recipe', 'run_values']
 
 # %% ../../nbs/runs/recipe.ipynb #cell-2
 import tomllib
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
@@ -162,15 +161,6 @@ def make_optimizer(
     if recipe.optimizer == "sgd":
         return kind(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
     return kind(groups, betas=(recipe.beta1, recipe.beta2), **common)
-
-# %% ../../nbs/runs/recipe.ipynb #cell-31
-@contextmanager
-def seeded(*key: int):
-    "Torch's random state set from `key` inside the block, and as it was after it."
-    here = [torch.cuda.current_device()] if torch.cuda.is_initialized() else [] # not every GPU of the machine
-    with torch.random.fork_rng(here):
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        yield
 
 # %% ../../nbs/runs/recipe.ipynb #cell-34
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from .config import RecipeConfig
 from .devices import Processes, agree, average_gradients, gather, join
 from .devices import share_batch_norm, start_alike
 from .folder import load_checkpoint, save_checkpoint
-from .recipe import epoch_order, make_optimizer, mixup, schedule_factor, seeded
-from ..utils import write_atomic
+from .recipe import epoch_order, make_optimizer, mixup, schedule_factor
+from ..utils import seeded, write_atomic
 
 # %% ../../nbs/runs/trainer.ipynb #e161e990
 class Task:

@@ -17,10 +17,9 @@ from ..encoders import CHECKPOINTS, OfficialHead, create_encoder
 from ..losses import total_loss
 from ..model import SPAModel
 from ..ontology import Ontology
-from ..runs import seeded
 from ..text import label_features, text_features
 from ..train import HOLDOUT_SEED
-from ..utils import cache_dir
+from ..utils import cache_dir, seeded
 
 # %% ../../nbs/semanticac/model.ipynb #cell-4
 from .config import SemanticConfig

@@ -21,8 +21,8 @@ from ..data import Clips, Embedded, batches, clip_list_hash, embed_clips
 from ..encoders import Frozen
 from ..metrics import measure, resampled
 from ..ontology import Ontology
-from ..runs import Run, config_hash, epoch_order, finite_step, is_finished, keep_last, load_checkpoint, pick_device, save_checkpoint, seeded, versions, write_config, write_results
-from ..utils import write_atomic
+from ..runs import Run, config_hash, epoch_order, finite_step, is_finished, keep_last, load_checkpoint, save_checkpoint, versions, write_config, write_results
+from ..utils import pick_device, seeded, write_atomic
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name

@@ -7,8 +7,22 @@ import pytest
 from spa_lib.data import ON_PROBLEM, PADS
 from spa_lib.ontology import METHODS
 from spa_lib.runs import (
-    BY_ENCODER, LOCAL, SCALES, AtLeast, LessThan, Local, NonNegativeInt, OneOf, RunConfig, check_together,
-    checked_config, config_hash, local_fields, make_config, parse_values, run_name,
+    BY_ENCODER,
+    LOCAL,
+    SCALES,
+    AtLeast,
+    LessThan,
+    Local,
+    NonNegativeInt,
+    OneOf,
+    RunConfig,
+    check_together,
+    checked_config,
+    config_hash,
+    local_fields,
+    make_config,
+    parse_values,
+    run_name,
 )
 
 REGISTER = {"one": 1}
@@ -74,8 +88,9 @@ def test_closed_sets_are_those_of_the_functions_that_read_them():
 
 
 @pytest.mark.parametrize("name, text, value", [
-    ("kind", "b", "b"), ("kind", "a=b", "a=b"), ("name", "", ""), ("share", "1", 1.0), ("share", "1e-3", 0.001),
-    ("flag", "True", True), ("flag", "False", False), ("root", "None", None), ("root", "7", "7"), ("workers", "7", 7),
+    ("kind", "b", "b"), ("kind", "a=b", "a=b"), ("name", "", ""), ("share", "1", 1.0),
+    ("share", "1e-3", 0.001), ("flag", "True", True), ("flag", "False", False), ("root", "None", None), ("root", "7", "7"),
+    ("workers", "7", 7),
 ])
 def test_a_word_is_read_as_the_type_of_its_field(name, text, value):
     read = parse_values([f"{name}={text}"], Fields)
