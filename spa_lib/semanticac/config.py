@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import ClassVar
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
+from ..beyond import BRANCHES, Centred
 from ..encoders import CHECKPOINTS
-from ..model import BRANCHES, Centred
 from ..runs import AtLeast, Local, Run, checked_config, config_hash, find_runs, read_run, runs_dir
-from .labelled import LABELLED
+from ..data import LABELLED_SETS
 from .losses import LOSSES
 from .similarity import MAPS, SIMILARITY
 from .text_tower import PROMPTS
@@ -41,14 +41,14 @@ class SemanticModel:
     logit_scale: float = 14.3         # factor of the cosines; 1 = Eq. 3 as printed, 14.3 = CLIP's start
     learn_scale: bool = True          # train the factor along, as CLIP does
     method: str = "concat"            # for spa: label description, or "semanticac": the prompt above
-    text_branch: str = "trained"      # for spa, see spa_lib.model.BRANCHES
+    text_branch: str = "trained"      # for spa, see spa_lib.beyond.BRANCHES
     alpha: float = 0.03               # for spa: weight of L_SPA
 
 # %% ../../nbs/semanticac/config.ipynb #cell-7
 @dataclass(frozen=True)
 class SemanticClips:
     "The clips, and which of them are evaluated."
-    source: str = "synth"             # see spa_lib.semanticac.labelled.LABELLED
+    source: str = "synth"             # see spa_lib.data.LABELLED_SETS
     root: Local[str|None] = None      # where the clips lie
     download: Local[bool] = False     # fetch a public set where absent
     per_class: int = 40               # clips of a class, for synthetic sets
@@ -110,7 +110,7 @@ OPTIONS = { # field -> what it may be
     "encoder": tuple(MAPS),
     "similarity": tuple(SIMILARITY),
     "loss": LOSSES,
-    "source": LABELLED,
+    "source": LABELLED_SETS,
     "method": ("direct", "prompt", "desc", "concat", "semanticac"),
     "text_branch": tuple(BRANCHES),
     "pad": ("zero", "repeat"),

@@ -12,18 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/model.ipynb #cell-3
-from ..data import Clips, split_by_recording
+from ..beyond import BRANCHES
+from ..data import HOLDOUT_SEED, Clips, labelled_clips, pick_unseen, split_by_fold, split_by_recording
 from ..encoders import CHECKPOINTS, OfficialHead, create_encoder
 from ..losses import total_loss
 from ..model import SPAModel
 from ..ontology import Ontology
 from ..text import label_features, text_features
-from ..train import HOLDOUT_SEED
 from ..utils import cache_dir, seeded
 
 # %% ../../nbs/semanticac/model.ipynb #cell-4
 from .config import SemanticConfig
-from .labelled import labelled_clips, pick_unseen, sides
 from .losses import semantic_loss, similarity_matrix
 from .similarity import MapEncoder, make_similarity
 from .text_tower import make_tower, prompted
@@ -43,7 +42,7 @@ def load_sides(
     "The clips of a run (section 3.1)."
     table, names = labelled_clips(cfg.source, cfg.root, cfg.per_class, cfg.clip_seconds, cfg.download)
     unseen = pick_unseen(list(names), cfg.unseen, cfg.unseen_seed) if cfg.unseen else []
-    learn, judge = sides(table, cfg.eval_fold, unseen)
+    learn, judge = split_by_fold(table, cfg.eval_fold, unseen)
     if cfg.holdout: learn, judge = split_by_recording(learn, cfg.holdout, HOLDOUT_SEED)
     seen = {m: n for m, n in names.items() if m not in unseen}
     judged, full = {m: names[m] for m in unseen} or seen, Ontology.audioset()
@@ -121,7 +120,7 @@ class SPA(nn.Module):
         def features(classes):
             if cfg.method == "semanticac": return text_features(prompted(classes.values(), cfg.prompt))
             return label_features(Ontology.audioset().subset(list(classes)), cfg.method)
-        self.model, self.alpha, self.by_name = SPAModel(_Mean(listen), features(seen), cfg.dim, cfg.text_branch), cfg.alpha, seen.keys() != judged.keys()
+        self.model, self.alpha, self.by_name = SPAModel(_Mean(listen), features(seen), cfg.dim, BRANCHES[cfg.text_branch]), cfg.alpha, seen.keys() != judged.keys()
         self.register_buffer("distances", torch.as_tensor(Ontology.audioset().subset(list(seen)).distances))
         self.register_buffer("T_judged", torch.as_tensor(features(judged)))
 

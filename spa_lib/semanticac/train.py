@@ -17,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 # %% ../../nbs/semanticac/train.ipynb #cell-4
-from ..data import Clips, Embedded, batches, clip_list_hash, embed_clips
+from ..data import Clips, Embedded, batches, clip_list_hash, embed_clips, weak_classes
 from ..encoders import Frozen
 from ..metrics import measure, resampled
 from ..ontology import Ontology
@@ -26,7 +26,7 @@ from ..utils import pick_device, seeded, write_atomic
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
-from .labelled import augment, weak_classes
+from .labelled import augment
 from .losses import similarity_matrix
 from .model import Sides, load_sides, make_listener, make_system
 from .similarity import count_parameters

@@ -2,25 +2,25 @@
 
     python tests/bench/omap.py [--rounds 7]
 
-20,371 clips, 527 classes, 22 levels, one thread. The label sets are those of AudioSet's eval_segments.csv where it is
-found ($SPA_LIB_SHARED, else ../shared beside the checkout), else made up in the same number; the output says which.
-Scores are synthetic. Everything that is compared is measured in the same run.
+20,371 clips, 527 classes, 22 levels, one thread. The label sets are those of AudioSet's eval_segments.csv
+where it is found ($SPA_LIB_SHARED, else ../shared beside the checkout), else invented in the same number;
+the output says which. Scores are synthetic. Everything that is compared is measured in the same run.
 """
 import os
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1" # before numpy is imported
+    os.environ[_variable] = "1"  # before numpy is imported
 
-import argparse
-import csv
-import time
-import tracemalloc
-from pathlib import Path
+import argparse  # noqa: E402
+import csv  # noqa: E402
+import time  # noqa: E402
+import tracemalloc  # noqa: E402
+from pathlib import Path  # noqa: E402
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-from spa_lib.metrics import mean_average_precision, omap, omap_naive, paired_bootstrap
-from spa_lib.ontology import Ontology
+from spa_lib.metrics import mean_average_precision, omap, omap_naive, paired_bootstrap  # noqa: E402
+from spa_lib.ontology import Ontology  # noqa: E402
 
 CLIPS, LABELS_A_CLIP = 20371, 2.5
 
@@ -34,7 +34,7 @@ def label_sets(ontology):
         targets = np.zeros((CLIPS, len(ontology)), np.uint8)
         for clip, n in zip(targets, rng.poisson(LABELS_A_CLIP, CLIPS)):
             clip[rng.integers(0, len(ontology), max(n, 1))] = 1
-        return targets, f"made-up label sets (Poisson, {LABELS_A_CLIP} labels a clip); no {path.name} was found"
+        return targets, f"invented label sets (Poisson, {LABELS_A_CLIP} labels a clip): no {path.name} found"
     with open(path, newline="") as f:
         rows = [row for row in csv.reader(f, skipinitialspace=True) if not row[0].startswith("#")]
     targets = np.zeros((len(rows), len(ontology)), np.uint8)
@@ -70,7 +70,11 @@ def main():
     distances, levels = ontology.distances, ontology.levels
     targets, source = label_sets(ontology)
     scores = synthetic_scores(targets, seed=0)
-    print(f"{source}: {targets.shape[0]:,} clips x {targets.shape[1]} classes, {int(targets.sum()):,} labels; {scores.dtype} scores; one thread, best of {rounds}")
+    clips, classes = targets.shape
+    print(
+        f"{source}: {clips:,} clips x {classes} classes, {int(targets.sum()):,} labels; "
+        f"{scores.dtype} scores; one thread, best of {rounds}"
+    )
 
     found = omap(targets, scores, distances, levels=levels)
     tracemalloc.start()
@@ -86,19 +90,25 @@ def main():
     part = slice(0, 150)
     fast = omap(targets[part], scores[part], distances, levels=levels)
     clock, _ = best(lambda: omap(targets[part], scores[part], distances, levels=levels), 3)
-    naive = time.perf_counter()
+    begun = time.perf_counter()
     expected = omap_naive(targets[part], scores[part], distances, levels=levels)
-    naive = time.perf_counter() - naive
+    naive = time.perf_counter() - begun
     assert np.allclose(fast.per_class, expected, rtol=0, atol=1e-12, equal_nan=True)
-    print(f"first 150 clips: {1000*clock:.0f} ms, naive definition {naive:.1f} s, ratio {naive/clock:.0f}; both agree to 1e-12")
+    print(
+        f"first 150 clips: {1000*clock:.0f} ms, naive definition {naive:.1f} s, ratio {naive/clock:.0f}; "
+        "both agree to 1e-12"
+    )
 
-    classes = np.argsort(-targets.sum(0), kind="stable")[:99]
-    small = ontology.subset([ontology.mids[c] for c in sorted(classes)])
-    own = targets[:, sorted(classes)]
-    chosen = np.flatnonzero(own.any(1))[:589]
-    a, b = (synthetic_scores(own[chosen], seed) for seed in (1, 2))
-    clock, _ = best(lambda: paired_bootstrap(own[chosen], a, b, "omap", small.distances, levels=levels, n=1000), 1)
-    print(f"paired bootstrap, two models, {len(chosen)} clips x {len(small)} classes x {len(levels)} levels, 1,000 replicates: {clock:.1f} s")
+    frequent = sorted(np.argsort(-targets.sum(0), kind="stable")[:99])
+    small = ontology.subset([ontology.mids[c] for c in frequent])
+    own = targets[:, frequent]
+    own = own[np.flatnonzero(own.any(1))[:589]]
+    a, b = (synthetic_scores(own, seed) for seed in (1, 2))
+    clock, _ = best(lambda: paired_bootstrap(own, a, b, "omap", small.distances, levels=levels, n=1000), 1)
+    print(
+        f"paired bootstrap, two models, {len(own)} clips x {len(small)} classes x {len(levels)} levels, "
+        f"1,000 replicates: {clock:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What the SPA branch costs: the share of a training step that p_t and L_SPA take.
 
-Three parts of one step are timed in turn, again and again, in one run: the whole step without SPA, the whole step
-with SPA, and the SPA branch alone (E_t = p_t(T_hat), Eq. 4, their backward pass). The branch alone, over the step
-without it, is the share: it is far smaller than the noise of a whole step, so the difference of two steps would not
-show it.
+Three things are timed in one run: the whole step without SPA, the whole step with SPA, and the SPA branch
+alone (E_t = p_t(T_hat), Eq. 4, their backward pass). The share is the time of the branch alone over that
+of the step without it. It is far smaller than the noise of a whole step, so the difference of two steps
+would not show it.
 
     python tests/bench/step.py [--encoder ast] [--size base] [--batch 4] [--seconds 10] [--rounds 3]
 """
@@ -63,9 +63,12 @@ def main():
     def branch():
         spa_loss(E_a, model.label_embeddings(), y).backward()
 
-    without, with_spa, alone = timed(lambda: step(0.0), args.rounds), timed(lambda: step(0.1), args.rounds), timed(branch, 50)
-    what = f"{args.encoder} {args.size}, batch {args.batch} of {args.seconds:g} s, {len(ontology)} classes, {torch.get_num_threads()} thread(s)"
-    print(f"training step, {what}")
+    without = timed(lambda: step(0.0), args.rounds)
+    with_spa = timed(lambda: step(0.1), args.rounds)
+    alone = timed(branch, 50)
+    batch = f"batch {args.batch} of {args.seconds:g} s"
+    threads = f"{torch.get_num_threads()} thread(s)"
+    print(f"training step, {args.encoder} {args.size}, {batch}, {len(ontology)} classes, {threads}")
     print(f"  without SPA        {without:8.3f} s   ({args.batch / without:.2f} clips/s)")
     print(f"  with SPA           {with_spa:8.3f} s   (median of {args.rounds})")
     print(f"  SPA branch alone   {alone:8.5f} s")

@@ -8,14 +8,15 @@ import pytest
 from spa_lib.metrics import paired_bootstrap
 from spa_lib.ontology import METHODS, Ontology
 from spa_lib.runs import (
-    LOCAL, SPA_FIELDS, Resampled, RunConfig, by_seed, candidate_table, caption, choose, comparable, compare,
-    comparison_key, config_hash, evaluated, experiments, find_runs, grid, identity, level_table, make_config,
-    over_seeds, paired_runs, paired_table, provenance, read_run, run_command, run_name, runs_table,
-    variant_of, write_config, write_results,
+    SPA_FIELDS, Resampled, RunConfig, by_seed, candidate_table, caption, choose, comparable, compare,
+    comparison_key, config_hash, evaluated, experiments, find_runs, grid, identity, level_table, local_fields,
+    make_config, over_seeds, paired_runs, paired_table, provenance, read_run, run_command, run_name,
+    runs_table, variant_of, write_config, write_results,
 )
 
 NAMES = ["Speech", "Laughter", "Giggle", "Dog", "Bark", "Music", "Guitar", "Vehicle"] # as in conftest
 CLASSES = Ontology.audioset().subset(NAMES)
+LOCAL = local_fields(RunConfig)
 
 
 # ---- the key

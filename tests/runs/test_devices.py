@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from spa_lib import train as train_module
+from spa_lib.beyond import BRANCHES
 from spa_lib.data import load_batches
-from spa_lib.model import BRANCHES
 from spa_lib.runs import (
     Processes,
     agree,

@@ -19,20 +19,15 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from spa_lib.data import CODECS, PLACE, ClipError, Clips, DatasetAudio, WebFile, audio as places, batches, check_clips, clip_list_hash, clip_size, dataset_clips, decode_clip, encode, load_waveform, open_source, pack, read_clips, read_index, read_place, shard_table, shards as room, verify
-from spa_lib.data.manifest import manifest
-from spa_lib.ontology import Ontology
+from spa_lib.data import (
+    CODECS, SHARD_RANGE, ClipError, Clips, batches, check_clips, clip_list_hash, clip_size, decode_clip, encode,
+    load_waveform, pack, read_clips, read_index, read_shard_range, shard_table, verify)
 from spa_lib.runs import Trainer, epoch_order, make_config
 from spa_lib.train import train
 
 soundfile = pytest.importorskip("soundfile", reason="shards are written with soundfile")
 LABELS = ("/m/06mb1", "/m/03m9d0z", "/m/0bt9lr", "/m/068hy", "/m/0jbk")
 RATE = 16000
-
-
-@pytest.fixture(scope="module")
-def ontology():
-    return Ontology.audioset()
 
 
 def noise(seed, seconds=0.25):
@@ -81,33 +76,41 @@ def flip(path, at):
 
 # ---- coding -------------------------------------------------------------------------------------------------
 
-def test_flac_and_wav_keep_16_bits_and_all_codecs_write_the_same_bytes_twice():
+def test_flac_keeps_16_bits_and_writes_the_same_bytes_twice():
     wave = noise(0, 1).astype(np.float32) / 32768
-    for codec in [c for c in CODECS if c != "as is"]:
-        data = encode(wave, RATE, codec)
-        back, rate = decode_clip(io.BytesIO(data))
-        assert rate == RATE and len(back) == len(wave)
-        assert np.array_equal(back, wave) == (codec in ("flac", "wav"))
-        time.sleep(0.002)  # libsndfile numbers Ogg streams by the clock
-        assert encode(wave, RATE, codec) == data
+    data = encode(wave, RATE)
+    back, rate = decode_clip(io.BytesIO(data))
+    assert rate == RATE and np.array_equal(back, wave) and encode(wave, RATE) == data
+    assert len(encode(wave, RATE, quality=1.0)) <= len(encode(wave, RATE, quality=0.0))
     loud = np.array([1.5, -1.5, 1, -1], np.float32)
     assert decode_clip(io.BytesIO(encode(loud, RATE)))[0].tolist() == [32767 / 32768, -1, 32767 / 32768, -1]
 
 
-def test_ogg_checksum_is_libsndfiles_own():
-    out = io.BytesIO()
-    with soundfile.SoundFile(out, "w", RATE, 1, subtype="VORBIS", format="OGG") as f:
-        f.write(noise(1, 1))
-    data = out.getvalue()
-    head = 27 + data[26]
-    page = bytearray(data[: head + sum(data[27:head])])
-    said, page[22:26] = bytes(page[22:26]), bytes(4)
-    assert room._ogg_crc(page).to_bytes(4, "little") == said
-    serial = int.from_bytes(data[14:18], "little")
-    assert room._numbered(room._numbered(data, 7), serial) == data
+@pytest.mark.parametrize("codec", ["flac", "wav", "vorbis", "opus"])
+def test_corpora_packed_by_earlier_versions_are_read(root, codec):
+    """Two tones of 0.3 s, packed by version 0.2 before its lossy codecs went."""
+    folder = root / "tests" / "data" / "packed_before" / codec
+    assert read_index(folder)["codec"] == codec and verify(folder, progress=False).clips.tolist() == [2]
+    table = read_clips("shards", folder)
+    assert table.clip_id.tolist() == ["tone0", "tone1"] and table.mids.tolist() == [("/m/06mb1",), ("/m/03m9d0z",)]
+    assert clip_list_hash(table) == "593b908e82bf5e3bdd65e2d713a1231d56f92bb82fa99f38fcf2369b85e96a40"
+    for path, hertz in zip(table.path, (440, 660)):
+        tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(2400) / 8000)
+        wave = load_waveform(path, 8000)
+        assert len(wave) == 2400 and np.corrcoef(wave, tone)[0, 1] > 0.99
+        assert codec in ("vorbis", "opus") or np.abs(wave - tone).max() < 1 / 32768
 
 
-@pytest.mark.parametrize("wrong, said", [(dict(codec="opus", sample_rate=32000), "48000"), (dict(codec="mp3"), "flac"), (dict(clips_per_shard=0), "at least 1"),
+def test_a_packing_begun_by_an_earlier_version_is_completed(root, tmp_path):
+    folder = Path(shutil.copytree(root / "tests" / "data" / "packed_before" / "flac", tmp_path / "flac"))
+    before = contents(folder)
+    rows = [dict(clip_id=f"tone{i}", path="", start_seconds=np.nan, end_seconds=np.nan, mids=(mid,), split="train",
+                 fold=1 + i, recording=f"r{i}") for i, mid in enumerate(("/m/06mb1", "/m/03m9d0z"))]
+    pack(pd.DataFrame(rows), folder, progress=False)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("wrong, said", [(dict(codec="opus"), "flac"), (dict(codec="mp3"), "flac"), (dict(clips_per_shard=0), "at least 1"),
                                          (dict(codec="as is", sample_rate=8000), "whole files"), (dict(on_problem="leave"), "leave_out")])
 def test_pack_refuses_before_it_writes(table, tmp_path, wrong, said):
     with pytest.raises(ValueError, match=said):
@@ -144,7 +147,7 @@ def test_index_says_what_is_there(packed, table):
     assert verify(packed, progress=False).clips.sum() == 50
     there = shard_table(packed)
     for path, size in zip(there.path, map(clip_size, there.path)):
-        assert len(read_place(path)) == size
+        assert len(read_shard_range(path)) == size
     per_shard = there[there.split == "train"].groupby(there.path.str.split("#").str[0]).row.apply(list)
     assert all(rows != sorted(rows, reverse=True) and max(np.diff(sorted(rows))) > 1 for rows in per_shard), "a mixture in each"
 
@@ -165,7 +168,7 @@ def test_any_clip_id_may_be_packed(table, tmp_path, ontology):
     odd = table[:6].assign(clip_id=["a.b.c", "__x__", "ü/../y", "-Cup 'o' tea", "z" * 300, "a.b"])
     pack(odd, tmp_path, progress=False)
     assert read_clips("shards", tmp_path, ontology).clip_id.tolist() == odd.clip_id.tolist()
-    assert all(map(read_place, read_clips("shards", tmp_path, ontology).path))
+    assert all(map(read_shard_range, read_clips("shards", tmp_path, ontology).path))
 
 
 def test_other_rates_segments_and_folds(table, tmp_path, ontology):
@@ -267,7 +270,7 @@ def test_resuming_packs_only_what_is_lacking(table, mine, packed):
     assert contents(mine) == contents(packed)
 
 
-@pytest.mark.parametrize("other", [dict(codec="wav"), dict(seed=1), dict(clips_per_shard=7), dict(sample_rate=8000)], ids=str)
+@pytest.mark.parametrize("other", [dict(codec="as is"), dict(seed=1), dict(clips_per_shard=7), dict(sample_rate=8000)], ids=str)
 def test_another_packing_is_not_mixed_in(table, mine, other):
     before = contents(mine)
     with pytest.raises(ValueError, match="other clips or settings"):
@@ -281,7 +284,7 @@ def full(table, folder, room_for, queue):
     tqdm.set_lock(threading.RLock())
     resource.setrlimit(resource.RLIMIT_FSIZE, (room_for, room_for))
     try:
-        pack(table, folder, clips_per_shard=8, codec="wav", progress=False)
+        pack(table, folder, clips_per_shard=8, progress=False)
     except OSError as e:
         queue.put(str(e))
 
@@ -294,9 +297,9 @@ def test_no_room_left(table, tmp_path):
     p.start()
     said = queue.get(timeout=60)
     p.join(60)
-    assert "no room left" in said and str(tmp_path) in said and "1 of 7 shards are whole" not in said and "call pack again" in said
+    assert "no space left" in said and str(tmp_path) in said and "1 of 7 shards are whole" not in said and "call pack again" in said
     assert not list(tmp_path.glob(".*")), "no half shard lies about"
-    index = pack(table, tmp_path, clips_per_shard=8, codec="wav", progress=False)
+    index = pack(table, tmp_path, clips_per_shard=8, progress=False)
     assert index["clips"] == 50 and len(verify(tmp_path, progress=False)) == 7
 
 
@@ -305,7 +308,7 @@ def test_full_disk(table, tmp_path):
     if shutil.which("mount") is None or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], capture_output=True).returncode:
         pytest.skip("no disk may be mounted here")
     try:
-        with pytest.raises(OSError, match=r"no room left in .*GB free\). About .* GB more are needed. Make room: [1-9] of 7 shards are whole"):
+        with pytest.raises(OSError, match=r"no space left in .*GB free\). About .* GB more are needed. Free some: [1-9] of 7 shards are whole"):
             pack(table, tmp_path, clips_per_shard=8, progress=False)
         subprocess.run(["mount", "-o", "remount,size=8m", tmp_path], check=True)
         assert pack(table, tmp_path, clips_per_shard=8, progress=False)["clips"] == 50
@@ -359,87 +362,26 @@ def test_a_look_at_a_clip_does_not_copy_the_list_of_problems(packed, ontology):
 
 # ---- over http ----------------------------------------------------------------------------------------------
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder; breaks off tar files after `most` bytes a connection, `times` times; without ranges if told so."""
-    daemon_threads = True
-
-    def __init__(self, folder, most=1 << 30, times=0, ranges=True):
-        self.folder, self.most, self.left, self.ranges, self.asked = folder, most, times, ranges, []
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        path, s = Path(self.server.folder) / self.path[1:], self.server
-        if not path.exists():
-            return self.send_error(404)
-        data = path.read_bytes()
-        wanted = self.headers["Range"] if s.ranges else None
-        first, last = (int(v) if v else len(data) - 1 for v in (wanted or "bytes=0-")[6:].split("-"))
-        if first >= len(data):
-            return self.send_error(416)
-        data = data[:last + 1]
-        s.asked.append((self.path, first))
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(data) - first))
-        self.end_headers()
-        broken = path.suffix == ".tar" and s.left > 0
-        s.left -= broken
-        self.wfile.write(data[first : first + s.most] if broken else data[first:])
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def serve():
-    servers = []
-
-    def start(*args, **options):
-        servers.append(Server(*args, **options))
-        return servers[-1]
-
-    yield start
-    for s in servers:
-        s.shutdown()
-        s.server_close()
-
-
-def test_clips_over_http_are_those_from_disk_though_connections_break(packed, ontology, serve):
-    server = serve(packed, most=2_000, times=12)
+def test_clips_over_http_are_those_from_disk_though_connections_break(packed, ontology, serve, no_waits):
+    server = serve(packed, most=2_000, times=4)
     here, there = (Clips(read_clips("shards", root), ontology, RATE, 0.1, cache=False) for root in (packed, server.url))
     for a, b in zip(batches(here, 8), batches(there, 8), strict=True):
         assert a.clip_ids == b.clip_ids and torch.equal(a.wave, b.wave) and torch.equal(a.y, b.y)
     assert server.left == 0
 
 
-def test_source_that_breaks_for_good_is_named(packed, serve):
-    server = serve(packed, most=0, times=10**6)
-    with pytest.raises(OSError, match=rf"{server.url}/train-000000.tar.*given up at byte 0.*3 tries"):
-        open_source(f"{server.url}/train-000000.tar", retries=2, wait=0.01).read()
-
-
-def test_source_that_vanishes_in_the_middle(packed, ontology, serve, monkeypatch):
-    monkeypatch.setattr(places.time, "sleep", lambda seconds: None)
+def test_source_that_vanishes_in_the_middle(packed, ontology, serve, no_waits):
     server = serve(packed)
     clips = Clips(read_clips("shards", server.url), ontology, RATE, 0.1, cache=False)
     assert clips[0][0].shape == (1600,)
-    server.shutdown(), server.server_close()
+    server.stop()
     with pytest.raises(OSError, match=rf"{server.url}/\w+-\d+.tar"):
         clips[1]
 
 
-def test_absent_address_is_an_error_at_once(packed, serve):
-    server = serve(packed)
-    begun = time.time()
+def test_absent_packing_is_an_error_at_once(packed, serve):
     with pytest.raises(OSError, match="404"):
-        open_source(f"{server.url}/none.tar", retries=5, wait=60).read()
-    with pytest.raises(OSError, match="404"):
-        read_index(f"{server.url}/nowhere")
-    assert time.time() - begun < 30
-    assert WebFile(f"{server.url}/index.json").readall() == (packed / "index.json").read_bytes()
+        read_index(f"{serve(packed).url}/nowhere")
 
 
 # ---- a run --------------------------------------------------------------------------------------------------
@@ -455,7 +397,7 @@ def tiny_run(source, root, **options):
 
 
 @pytest.mark.parametrize("options", [dict(balanced=True, epoch_clips=16, mixup_rate=0.5), dict(freeze=True, mixup_rate=0.0)], ids=["balanced", "frozen"])
-def test_a_run_on_shards_is_the_run_on_loose_files(seconds_long, tmp_path, monkeypatch, serve, options):
+def test_a_run_on_shards_is_the_run_on_loose_files(seconds_long, tmp_path, monkeypatch, serve, no_waits, options):
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
     folder, table = seconds_long
     pack(table, tmp_path / "shards", clips_per_shard=7, progress=False)
@@ -469,8 +411,8 @@ def test_a_run_on_shards_is_the_run_on_loose_files(seconds_long, tmp_path, monke
     assert (server.left == 0) != options.get("freeze", False), "connections were broken, but where the embeddings were there already"
 
 
-def test_a_run_whose_source_vanishes_stops_by_name_and_goes_on_when_it_is_back(seconds_long, tmp_path, monkeypatch, serve):
-    monkeypatch.setattr(places.time, "sleep", lambda seconds: None)
+def test_a_run_whose_source_vanishes_stops_by_name_and_goes_on_when_it_is_back(
+        seconds_long, tmp_path, monkeypatch, serve, no_waits):
     folder, table = seconds_long
     pack(table, tmp_path / "shards", clips_per_shard=7, progress=False)
     whole = train(tiny_run("shards", tmp_path / "shards", epochs=3), tmp_path / "whole", progress=False)
@@ -482,91 +424,32 @@ def test_a_run_whose_source_vanishes_stops_by_name_and_goes_on_when_it_is_back(s
     def save_and_vanish(trainer):
         save(trainer)
         if next(steps) == 4:
-            server.shutdown()
-            server.server_close()
+            server.stop()
 
     monkeypatch.setattr(Trainer, "save", save_and_vanish)
-    with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar: .*given up at byte"):
+    with pytest.raises(OSError, match=rf"{server.url}/train-\d+.tar, bytes from [\d,]+ on: .*given up after 6 tries"):
         train(tiny_run("shards", server.url, epochs=3), tmp_path / "broken", progress=False)
     monkeypatch.setattr(Trainer, "save_seconds", write)
     again = train(tiny_run("shards", serve(tmp_path / "shards").url, epochs=3), tmp_path / "broken", progress=False)
     assert np.array_equal(whole.scores, again.scores) and whole.log.drop(columns="seconds").equals(again.log.drop(columns="seconds"))
 
 
-def test_places_behind_an_address(mine, serve):
+def test_byte_ranges_behind_an_address(mine, serve):
     server, deaf = serve(mine), serve(mine, ranges=False)
     here, there = (read_clips("shards", root) for root in (mine, server.url))
-    assert [read_place(p) for p in here.path] == [read_place(p) for p in there.path] and len(server.asked) >= len(there)
-    with pytest.raises(OSError, match=r"412.*no parts of files.*copy the shards to a local disk.*given up at byte [\d,]+ after 1 tries"):
-        read_place(read_clips("shards", deaf.url).path[3])
-    flip(mine / "train-000001.tar", int(PLACE.fullmatch(there.path[9])[2]) + 100)
+    assert [read_shard_range(p) for p in here.path] == [read_shard_range(p) for p in there.path] and len(server.asked) >= len(there)
+    with pytest.raises(OSError, match=rf"{deaf.url}/\w+-\d+.tar: this server gives no parts of files.*copy the shards to a local disk"):
+        read_shard_range(read_clips("shards", deaf.url).path[3])
+    flip(mine / "train-000001.tar", int(SHARD_RANGE.fullmatch(there.path[9])[2]) + 100)
     with pytest.raises(ClipError, match="damaged.*not those that were packed"):
-        [read_place(p) for p in there.path]
+        [read_shard_range(p) for p in there.path]
     with open(mine / "train-000001.tar", "r+b") as f:
         f.truncate(5000)
     with pytest.raises((ClipError, OSError), match="truncated.*the shard ends at byte 5,000|416"):
-        [read_place(p) for p in there.path]
+        [read_shard_range(p) for p in there.path]
     (mine / "train-000001.tar").unlink()
     with pytest.raises(OSError, match="404"):
-        [read_place(p) for p in there.path]
-
-
-# ---- datasets -----------------------------------------------------------------------------------------------
-
-def test_rows_of_a_dataset(tmp_path, ontology):
-    wave = noise(3).astype(np.float32) / 32768
-    flac = encode(wave, RATE)
-    (tmp_path / "clip.flac").write_bytes(flac)
-    rows = [dict(id="a.1", labels=["Rain", "/m/03m9d0z"], audio=dict(array=wave, sampling_rate=RATE)), dict(id=2, labels="Bark", audio=dict(bytes=flac, path=None)),
-            dict(id="c", labels=[ontology.index("Dog")], audio=dict(path=str(tmp_path / "clip.flac"))), dict(id="d", labels=["Rain"], audio=dict(array=np.stack([wave, wave]), sampling_rate=RATE)),
-            dict(id="e", labels=["Rain"], audio=dict(array=np.array([np.nan]), sampling_rate=RATE)), dict(id="f", labels=["Rain"], audio=dict(bytes=flac[:90]))]
-    table, audio = dataset_clips(rows, ontology, split="eval")
-    index = pack(table, tmp_path / "out", audio=audio, progress=False)
-    assert {p["clip_id"]: p["problem"] for p in index["problems"]} == {"e": "non-finite", "f": "undecodable"}
-    there = read_clips("shards", tmp_path / "out", ontology)
-    assert there.clip_id.tolist() == ["a.1", "2", "c", "d"] and set(there.split) == {"eval"}
-    assert [sorted(ontology.name(m) for m in mids) for mids in there.mids] == [["Rain", "Wind"], ["Bark"], ["Dog"], ["Rain"]]
-    assert all(np.array_equal(load_waveform(p, RATE), wave) for p in there.path)
-    with pytest.raises(ValueError, match="unknown label.*Did you mean|unknown label.*did you mean"):
-        dataset_clips([dict(id="a", labels="Barke", audio={})], ontology)
-    kept, audio = dataset_clips([dict(id="a", labels="Nothing at all", audio={}), *rows[:2]], ontology, on_problem="leave_out")
-    assert pack(kept, tmp_path / "kept", audio=audio, progress=False)["clips"] == 2, "rows keep their sound when one before them is left out"
-
-
-def test_a_hugging_face_dataset(tmp_path, ontology):
-    datasets = pytest.importorskip("datasets")
-    wave = noise(3).astype(np.float32) / 32768
-    sound = datasets.Features(dict(bytes=datasets.Value("binary"), path=datasets.Value("string")))
-    features = datasets.Features(dict(id=datasets.Value("string"), audio=sound, labels=datasets.Sequence(datasets.ClassLabel(names=["Rain", "Wind"]))))
-    rows = datasets.Dataset.from_list([dict(id=f"r{n}", audio=dict(bytes=encode(wave * 0.5**n, RATE), path=None), labels=[n % 2]) for n in range(4)], features)
-    rows = rows.cast_column("audio", datasets.Audio(sampling_rate=RATE))
-    table, audio = dataset_clips(rows, ontology)
-    pack(table, tmp_path / "out", audio=audio, clips_per_shard=2, progress=False)
-    there = read_clips("shards", tmp_path / "out", ontology)
-    assert [ontology.name(m) for (m,) in there.mids] == ["Rain", "Wind"] * 2 and len(DatasetAudio(rows)) == 4
-    assert np.array_equal(load_waveform(there.path[0], RATE), wave)
-
-
-# ---- manifest -----------------------------------------------------------------------------------------------
-
-def test_manifest_counts_what_is_there(tmp_path, ontology):
-    table = loose(tmp_path, 40, 10)
-    gone = ["train0", "train7", "eval3"]
-    for clip in gone:
-        (tmp_path / "clips" / f"{clip}.wav").unlink()
-    (tmp_path / "clips" / "train9.wav").write_bytes(b"broken")
-    lists = sorted(tmp_path.glob("*_segments.csv"))
-    there = read_clips("audioset", tmp_path, on_problem="leave_out")
-    pack(there, tmp_path / "shards", progress=False)
-    m = manifest(lists, read_clips("shards", tmp_path / "shards"))
-    assert m.total.listed.to_dict() == {"eval_segments.csv": 10, "train_segments.csv": 40, "all": 50} and m.total.missing["all"] == 4
-    assert m.missing.set_index("clip_id").problem.to_dict() == {**dict.fromkeys(gone, "missing"), "train9": "undecodable"}
-    kept = table[~table.clip_id.isin([*gone, "train9"])]
-    assert m.classes.listed.to_dict() == table.mids.explode().value_counts()[m.classes.index].to_dict()
-    assert m.classes.present.to_dict() == kept.mids.explode().value_counts()[m.classes.index].to_dict()
-    assert m.clips_hash == clip_list_hash(kept) and "46 of 50 listed clips are present (92.0 %)" in str(m)
-    with pytest.raises(ValueError, match="other labels"):
-        manifest(lists, there.assign(mids=[("/m/06mb1",)] * len(there)))
+        [read_shard_range(p) for p in there.path]
 
 
 # ---- real clips ---------------------------------------------------------------------------------------------
