@@ -98,6 +98,19 @@ def test_a_group_takes_from_the_plan_what_it_leaves_out():
     assert found == a | {("ast", 0.1, 4): ("b",), ("mn", 0.1, 4): ("b",)}
 
 
+def test_a_group_with_a_grid_has_every_combination():
+    plan = dict(parameters=dict(scale="real", epochs=3), encoders=dict(mn={}))
+    candidates = dict(variants=["desc"], alphas=[0.1, 0.3], seeds=2)
+    candidates["grid"] = dict(epochs=[2, 4], eval_fold=[1, 2])
+    plan["groups"] = dict(candidates=candidates)
+    configs = [r.config for r in plan_runs(plan).values()]
+    found = [(c.seed, c.alpha, c.epochs, c.eval_fold) for c in configs]
+    assert found == [(s, a, e, f) for s in (0, 1) for a in (0.1, 0.3) for e in (2, 4) for f in (1, 2)]
+    plan["groups"] = dict(candidates=candidates | dict(grid=dict(epoch=[2])))
+    with pytest.raises(ValueError, match="Did you mean 'epochs'"):
+        plan_runs(plan)
+
+
 def test_a_grid_has_every_combination():
     configs = grid(RunConfig(), alpha=[0.1, 0.3], seed=range(3))
     assert [(c.alpha, c.seed) for c in configs] == [(a, s) for a in (0.1, 0.3) for s in range(3)]
