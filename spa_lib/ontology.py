@@ -242,7 +242,7 @@ class Ontology:
             above = [p for p in self._parents[todo.pop()] if p not in found]
             found.update(above)
             todo += above
-        return tuple(sorted(found, key=self._position.get))
+        return tuple(sorted(found, key=self._position.__getitem__))
 
     def roots(self, mid: str) -> tuple[str, ...]:
         "All top nodes above the node; a top node's own root is itself."

@@ -7,13 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spa_lib.ontology import Ontology
-
-
-@pytest.fixture(scope="session")
-def ontology():
-    return Ontology.audioset()
-
 
 @pytest.fixture(scope="session")
 def noise():
