@@ -106,6 +106,7 @@ def _trial_problem(row: dict, test: ListeningTest) -> str|None:
         return f"unknown clip {clip!r}"
     if (clip, mid) not in test.trials:
         return f"the test does not ask for {mid!r} in clip {clip!r}"
+    return None
 
 def _value_problem(row: dict) -> str|None:
     "What is wrong with the values of an answer, if anything."
@@ -117,6 +118,7 @@ def _value_problem(row: dict) -> str|None:
         return f"seconds is {row['seconds']!r}, not a number from 0 on"
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", row["time"]):
         return f"time is {row['time']!r}, not like 2026-01-31T12:00:00Z"
+    return None
 
 def _row_problem(
     row: dict, # column -> text; None where the line was too short, under the key None what was too much
@@ -157,11 +159,12 @@ def _head_problem(lines: list[str], test: ListeningTest) -> tuple[int, str]|None
         return 2, f"unknown column {', '.join(extra)}"
     if len(columns) > len(ANSWER_COLUMNS):
         return 2, "a column is there twice"
+    return None
 
 def _row_of(line: str, columns: list[str]) -> dict:
     "A line as a row: None in columns that it lacks; all values under the key None if they are too many."
     values = next(csv.reader([line]))
-    row = dict.fromkeys(columns) | dict(zip(columns, values))
+    row: dict = dict.fromkeys(columns) | dict(zip(columns, values))
     if len(values) > len(columns):
         row[None] = values
     return row
@@ -170,8 +173,8 @@ def _read_rows(path: Path, test: ListeningTest) -> tuple[list[dict], list[dict]]
     "The rows of a file that can be used, each with file and row number; and the problems of the others."
     lines = path.read_bytes().decode("utf-8-sig", "replace").replace("\r\n", "\n").split("\n")
     if problem := _head_problem(lines, test):
-        number, reason = problem
-        return [], [dict(file=path.name, row=number, reason=reason)]
+        line_number, fault = problem
+        return [], [dict(file=path.name, row=line_number, reason=fault)]
     columns = next(csv.reader(lines[1:2]))
     rows, problems = [], []
     for number, line in enumerate(lines[2:], start=3):
@@ -288,12 +291,12 @@ def read_participants(
     one_of(on_problem, ("refuse", "leave_out"), "on_problem")
     if files is None:
         files = sorted((test.folder/"answers").glob("*.csv"))
-    files = [Path(file) for file in files]
-    if not files:
+    paths = [Path(file) for file in files]
+    if not paths:
         raise FileNotFoundError(f"no file of answers in {test.folder/'answers'}")
     rows, problems = [], []
-    for file in files:
-        rows_of_file, problems_of_file = _read_rows(file, test)
+    for path in paths:
+        rows_of_file, problems_of_file = _read_rows(path, test)
         rows += rows_of_file
         problems += problems_of_file
     standing, more = _standing(rows)

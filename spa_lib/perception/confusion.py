@@ -207,7 +207,7 @@ class Mantel:
         return self.p_of(np.eye(len(self.value)))
 
     def p_of(self,
-        contrast: Sequence[float], # weights of the correlations, as (-1, 1) for a difference; [M] or [k, M]
+        contrast: Sequence[float]|np.ndarray, # weights of the correlations, as (-1, 1) for a difference; [M] or [k, M]
     ) -> np.ndarray: # scalar or [k]
         "Two-sided p value of weighted sums of the correlations."
         weights = np.transpose(contrast)

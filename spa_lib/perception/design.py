@@ -70,13 +70,13 @@ def class_differences(
 ) -> pd.DataFrame: # one row a class, index mid: name, positives, difference (with minus without, in [-1, 1])
     "Difference in average precision of each class, averaged over the pairs (section 4.2.3)."
     _check_pairs(pairs)
-    rows = slice(None) if rows is None else rows
+    kept = slice(None) if rows is None else rows
     run = pairs[0][0]
     mids = [str(mid) for mid in run.mids]
-    gains = [per_class_gain(a.targets[rows], a.scores[rows], b.scores[rows]) for a, b in pairs]
+    gains = [per_class_gain(a.targets[kept], a.scores[kept], b.scores[kept]) for a, b in pairs]
     columns = {
         "name": [_ontology().name(mid) for mid in mids],
-        "positives": run.targets[rows].sum(0).astype(int),
+        "positives": run.targets[kept].sum(0).astype(int),
         "difference": np.mean(gains, 0),
     }
     return pd.DataFrame(columns, index=pd.Index(mids, name="mid"))

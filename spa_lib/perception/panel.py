@@ -39,7 +39,9 @@ def demo_test(
         scores = 4*y + rng.normal(0, 1.5, y.shape)
         pair.append(synthetic_run(name, table.clip_id, ontology.mids, y, scores, table.recording))
     folder = folder or cache_dir("listening", "demo")
-    return make_test([tuple(pair)], folder, table, n_classes=n_classes, per_class=per_class, min_positives=4)
+    without, with_spa = pair
+    sizes = dict(n_classes=n_classes, per_class=per_class, min_positives=4)
+    return make_test([(without, with_spa)], folder, table, **sizes)
 
 # %% ../../nbs/perception/panel.ipynb #cell-9
 PANEL_STYLE = """<style>

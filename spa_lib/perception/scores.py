@@ -194,11 +194,11 @@ def _mean_consistency(
     if one_of(per, READINGS, "reading of y_human") == "majority":
         y_human = _majority(presence, confidence, rater_weights, ties)
         return _class_means(y_human, trial_weights, scores, test)
-    of_raters = []
+    rows = []
     for opinions in presence.T:
         y_human = np.broadcast_to(opinions, trial_weights.shape)
-        of_raters.append(_class_means(y_human, trial_weights, scores, test))
-    of_raters = np.array(of_raters).T # [B, R]
+        rows.append(_class_means(y_human, trial_weights, scores, test))
+    of_raters = np.array(rows).T # [B, R]
     rater_weights = rater_weights*~np.isnan(of_raters)
     with np.errstate(invalid="ignore"):
         return (rater_weights*np.nan_to_num(of_raters)).sum(1)/rater_weights.sum(1)
@@ -206,7 +206,7 @@ def _mean_consistency(
 def consistency(
     answers: pd.DataFrame, # of `read_participants`
     test: ListeningTest,
-    scores: Sequence[float], # a model's for each trial [T], see `trial_scores`; or labels, see `trial_labels`
+    scores: Sequence[float]|np.ndarray, # for each trial [T]: `trial_scores` of a model, or `trial_labels`
     per: str = "majority", # or "participant": mean over the people, each with their own opinions
     ties: str = "out", # two against two: left "out", or by "confidence"
 ) -> float: # in [0, 1]
@@ -216,8 +216,8 @@ def consistency(
     presence, confidence = _opinions(answers, test)
     trials, raters = presence.shape
     equal_weights = np.ones((1, raters)), np.ones((1, trials))
-    scores = np.asarray(scores, float)
-    return float(_mean_consistency(presence, confidence, *equal_weights, scores, test, per, ties)[0])
+    outputs = np.asarray(scores, float)
+    return float(_mean_consistency(presence, confidence, *equal_weights, outputs, test, per, ties)[0])
 
 # %% ../../nbs/perception/scores.ipynb #cell-24
 def _lookup(run: Run, table: np.ndarray, test: ListeningTest) -> np.ndarray:

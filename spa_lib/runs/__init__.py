@@ -4,7 +4,7 @@ from .recipe import (
     halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor,
 )
 from .config import (
-    AUDIOSET, BY_ENCODER, LOCAL, PRETRAINED, SCALES, AtLeast, ClipsConfig, LessThan, Local, ModelConfig,
+    AUDIOSET, BY_ENCODER, PRETRAINED, SCALES, AtLeast, ClipsConfig, LessThan, Local, ModelConfig,
     NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, RecipeConfig, RunConfig, check_together,
     checked_config, config_hash, encoder_of, identity, local_fields, make_config, parse_values, parse_where,
     published_recipe, released_checkpoint, run_name, runs_dir, start_values, variant_of, variant_values,
@@ -31,9 +31,9 @@ from .comparison import (
 from .trainer import Task, Trainer, finite_step, loader_errors, predict_clips
 
 __all__ = [
-    "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "LOCAL", "MARK", "METRIC_KEYS", "NAMES",
-    "OPTIMIZERS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAMPLERS", "SCALES", "SCHEDULES", "SELECTION",
-    "SPA_FIELDS", "STEP_FIELDS", "AtLeast", "ClipsConfig", "Experiment", "LessThan", "Local", "ModelConfig",
+    "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "MARK", "METRIC_KEYS", "NAMES", "OPTIMIZERS",
+    "PRETRAINED", "RATE_STEPS", "RECIPES", "SAMPLERS", "SCALES", "SCHEDULES", "SELECTION", "SPA_FIELDS",
+    "STEP_FIELDS", "AtLeast", "ClipsConfig", "Experiment", "LessThan", "Local", "ModelConfig",
     "NonNegativeFloat", "NonNegativeInt", "OneOf", "Plan", "PlannedRun", "PositiveInt", "Processes", "Recipe",
     "RecipeConfig", "Resampled", "Run", "RunConfig", "RunGroup", "Task", "Trainer", "agree",
     "average_gradients", "by_seed", "by_seed_mean", "candidate_table", "caption", "chance_of", "check_pair",

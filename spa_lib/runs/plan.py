@@ -9,19 +9,28 @@ __all__ = ['AUDIOSET_CLIPS', 'STEP_FIELDS', 'grid', 'RunGroup', 'Plan', 'read_gr
            'estimate', 'report']
 
 # %% ../../nbs/runs/plan.ipynb #cell-2
-import json, shlex
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from ..data import read_clips
 from ..encoders import CHECKPOINTS
 from ..ontology import Ontology
 from ..papermill import notebook_parameters
 from spa_lib.runs.config import (
-    SCALES, RunConfig, identity, make_config, run_name, runs_dir, variant_values,
+    SCALES,
+    RunConfig,
+    identity,
+    make_config,
+    run_name,
+    runs_dir,
+    variant_values,
 )
 from .folder import is_finished
 from ..utils import one_of, project_root
@@ -45,6 +54,7 @@ class RunGroup:
     variants: list              # columns of a table: "without", "concat", ..., see `variant_of`
     encoders: list|None = None  # some of the plan's; None: all
     alphas: list|None = None    # weights of L_SPA; None: the encoder's, else the plan's, else the scale's
+    grid: dict = field(default_factory=dict) # parameter -> values to try, in every combination
     seeds: int|list = 1         # how many, or which
 
 @dataclass(frozen=True)
@@ -89,8 +99,9 @@ def group_values(
         own = plan.encoders[one_of(encoder, plan.encoders, "encoder of the plan")]
         shared = plan.parameters | own
         alphas = [shared.get("alpha")] if group.alphas is None else group.alphas
-        for alpha, variant in product(alphas, group.variants):
-            rows.append(shared | dict(encoder=encoder, alpha=alpha, seed=seed) | variant_values(variant))
+        for alpha, variant, *tried in product(alphas, group.variants, *group.grid.values()):
+            row = shared | dict(encoder=encoder, alpha=alpha, seed=seed) | dict(zip(group.grid, tried))
+            rows.append(row | variant_values(variant))
     return rows
 
 # %% ../../nbs/runs/plan.ipynb #cell-10
