@@ -8,12 +8,14 @@ __all__ = ['COLLAPSED', 'Data', 'read_table', 'both_sides', 'load_data', 'set_pr
            'train', 'train_all']
 
 # %% ../nbs/04_train.ipynb #cell-3
-import os, warnings
+import os
+import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import torch
@@ -22,19 +24,44 @@ from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
 from .beyond import BRANCHES
-from .data import HOLDOUT_SEED, Clips, Embedded, clip_list_hash, embed_clips, read_clips
-from .data import split_by_recording
+from spa_lib.data import (
+    HOLDOUT_SEED,
+    Clips,
+    Embedded,
+    clip_list_hash,
+    embed_clips,
+    read_clips,
+    split_by_recording,
+)
 from .encoders import Frozen, OfficialHead, create_encoder
 from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
 from .ontology import Ontology
-from .runs import Processes, agree, first_alone, init_processes, launch
-from .runs import Run, RunConfig, config_hash, make_config, run_name, runs_dir
-from .runs import Task, Trainer, describe_run, device_name, is_finished, keep_last
-from .runs import predict_clips, read_run, write_config, write_results
+from spa_lib.runs import (
+    Processes,
+    Run,
+    RunConfig,
+    Task,
+    Trainer,
+    agree,
+    config_hash,
+    describe_run,
+    device_name,
+    first_alone,
+    init_processes,
+    is_finished,
+    keep_last,
+    launch,
+    predict_clips,
+    read_run,
+    run_name,
+    runs_dir,
+    write_config,
+    write_results,
+)
 from .text import label_features
-from .utils import parameters, pick_device, project_root, seeded
+from .utils import pick_device, seeded
 
 # %% ../nbs/04_train.ipynb #cell-9
 class Data(NamedTuple):
@@ -108,7 +135,7 @@ def make_encoder(cfg: RunConfig) -> nn.Module:
         return create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
 
 def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Module:
-    "The model of a run over the classes of `ontology`; equal seeds give equal p_a and c_a, whatever the text."
+    "The model of a run over the classes of `ontology`. Equal seeds: equal p_a and c_a, whatever the text."
     if cfg.head == "official":
         full = Ontology.audioset()
         return OfficialHead(encoder, [full.index(m) for m in ontology.mids])
@@ -203,7 +230,7 @@ def make_trainer(
     data: Data,
     folder: str|Path, # of the run
     progress: bool = True, # show a bar
-    processes: Processes = Processes(), # that share the run
+    processes: Processes|None = None, # that share the run; None = this one alone
 ) -> Trainer: # at its beginning; `fit` picks up a state in its folder
     "The training of a configuration."
     identity = dict(config_hash=config_hash(cfg), mids=list(data.ontology.mids))
@@ -224,9 +251,10 @@ def warn_of_collapse(name: str, ends: dict[str, dict]) -> None:
     "A warning where an aligned run's label embeddings have all but one direction."
     start, end = ends["start"]["text_cosine"], ends["end"]["text_cosine"]
     if end > COLLAPSED:
-        warnings.warn(f"{name}: the label embeddings have collapsed: the mean cosine between different E_t is "
-                      f"{end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label from another. "
-                      "text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb", stacklevel=3)
+        warnings.warn(f"{name}: the label embeddings have collapsed: the mean cosine between different E_t "
+                      f"is {end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label "
+                      "from another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb",
+                      stacklevel=3)
 
 # %% ../nbs/04_train.ipynb #cell-30
 def write_scores(
@@ -310,7 +338,7 @@ def train_all(
     configs: list[RunConfig],
     folder: str|Path|None = None, # of run folders
     jobs: int = 1, # runs at a time, each in its own process with its share of the cores
-    processes: int = 1, # of this machine that share each run, one run after the other; see spa_lib.runs.devices
+    processes: int = 1, # of this machine that share each run, one run after the other
 ) -> list[Run]: # in the order of `configs`
     """Several runs; finished ones are read. With jobs > 1 one that fails does not stop the others:
     its error is raised at the end, with its name."""

@@ -28,12 +28,12 @@ HEAVY = {
     "nbdev",
 }
 NO_RETURN_TYPE = {  # public functions that do not say yet what they return; to become empty
-    "FrontEnd.constant", "Learning.resume", "Learning.save", "SemanticAC.train", "agree",
+    "Learning.resume", "Learning.save", "SemanticAC.train", "agree",
     "answer", "average_gradients", "draw_accuracy", "first_alone",
-    "init_cnn", "init_mn", "init_vit", "keep_last", "launch", "learn_epoch", "leave",
+    "keep_last", "launch", "learn_epoch", "leave",
     "listening_test", "pack_clips", "read_config", "recount", "resume_state", "save_state",
     "set_precision", "share_batch_norm", "start_alike", "tokenizer", "train_epoch",
-    "true_float32", "warn_of_collapse", "write_results", "write_scores",
+    "warn_of_collapse", "write_results", "write_scores",
 }
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .augment import Augment, make_augment
 from .base import Encoder, register_encoder
 from .blocks import Block, PatchEmbed, depth_of, heads_of, init_vit, patch_grid, token_grid
-from .frontend import KaldiMel, is_paper, paper_front_end
+from .frontend import FrontEnd, KaldiMel, is_paper, paper_front_end
 
 # %% ../../nbs/encoders/ast.ipynb #cell-4
 def ast_frames(
@@ -131,6 +131,7 @@ class AST(Encoder):
         augment: Augment|dict|str|None = None, # see spa_lib.encoders.augment
     ):
         frames = ast_frames(clip_seconds)
+        mel: FrontEnd
         if is_paper(front_end):
             mel = paper_front_end(frames)
         else:

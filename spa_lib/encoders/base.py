@@ -22,7 +22,7 @@ from ..utils import one_of, sha256_of
 
 # %% ../../nbs/02a_encoders.ipynb #cell-8
 def checked_wave(
-    encoder: nn.Module, # an `Encoder`: its name, sample rate and shortest clip
+    encoder: "Encoder", # its name, sample rate and shortest clip
     wave: Tensor, # [B, samples]
     sample_rate: int|None, # Hz, or None to skip that check
 ) -> Tensor: # `wave`
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         self.embed_dim = embed_dim
         self.min_samples = front_end.min_samples if min_samples is None else min_samples
         self.augment = augment
-        self.checkpoint = None # {"path", "name", "sha256"} of the file that was loaded
+        self.checkpoint: dict[str, str]|None = None # "path", "name", "sha256" of the file that was loaded
         self.front_end = front_end
 
     @property
@@ -180,7 +180,7 @@ def quick_norms(encoder: nn.Module) -> nn.Module: # the same
     "Batch norm with a momentum of 0.1 at least: the running statistics follow within ten steps."
     for module in encoder.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = max(module.momentum, 0.1)
+            module.momentum = max(module.momentum or 0.0, 0.1)
     return encoder
 
 # %% ../../nbs/02a_encoders.ipynb #cell-38
@@ -201,7 +201,9 @@ def create_encoder(
         one_of(option, known, f"option of {name}")
     if checkpoint is None:
         encoder = cls(size=size, **{**defaults, **options})
-        return (quick_norms(encoder) if size == "tiny" else encoder).eval()
+        if size == "tiny":
+            quick_norms(encoder)
+        return encoder.eval()
     path, unseen = find_checkpoint(name, checkpoint)
     state = cls.convert(read_checkpoint(path))
     shapes = cls.options_from(state) if size == "base" and cls.checkpoint_key in state else {}

@@ -35,12 +35,11 @@ def kaldi_mel_bank(
     device: torch.device|str|None = None, # of the bank
 ) -> Tensor: # [F, n_fft/2 + 1], peak 1, float32; the Nyquist column is zero
     "Kaldi's triangles: straight in mel, peak 1, not normalised by area."
-    options = dict(dtype=torch.float64, device=device)
-    bins = kaldi_mel(torch.arange(n_fft//2, **options)*sample_rate/n_fft)
+    bins = kaldi_mel(torch.arange(n_fft//2, dtype=torch.float64, device=device)*sample_rate/n_fft)
     # two numbers: a GPU need not wait for them
     first, last = kaldi_mel(torch.tensor([low, high], dtype=torch.float64, device="cpu"))
     step = (last - first)/(n_mels + 1)
-    start = first + step*torch.arange(n_mels, **options)[:, None]
+    start = first + step*torch.arange(n_mels, dtype=torch.float64, device=device)[:, None]
     bank = torch.minimum((bins - start)/step, (start + 2*step - bins)/step).clamp(min=0)
     return F.pad(bank, (0, 1)).float()
 
@@ -67,10 +66,10 @@ def slaney_mel_bank(
     high: float, # right foot of the last triangle, Hz
 ) -> Tensor: # [F, n_fft/2 + 1], each row of area 1 Hz, float32
     "Slaney's triangles, straight in Hz and normalised by area: librosa's default mel bank."
-    options = dict(dtype=torch.float64, device="cpu")
-    bins = torch.arange(n_fft//2 + 1, **options)*sample_rate/n_fft
-    hertz = slaney_hertz(torch.linspace(slaney_mel(low), slaney_mel(high), n_mels + 2, **options))
-    left, peak, right = (hertz[i:i + n_mels, None] for i in range(3))
+    bins = torch.arange(n_fft//2 + 1, dtype=torch.float64, device="cpu")*sample_rate/n_fft
+    first, last = slaney_mel(low), slaney_mel(high)
+    corners = slaney_hertz(torch.linspace(first, last, n_mels + 2, dtype=torch.float64, device="cpu"))
+    left, peak, right = (corners[i:i + n_mels, None] for i in range(3))
     bank = torch.minimum((bins - left)/(peak - left), (right - bins)/(right - peak)).clamp(min=0)
     return (bank*2/(right - left)).float()
 
@@ -92,6 +91,8 @@ class FrontEnd(nn.Module):
     n_mels = 128 # F
     min_samples = 1 # a shorter wave cannot be framed
     silence = 0.0 # the value where padded
+    window: Tensor # of a frame
+    bank: Tensor # mel bank [F, FFT bins]
 
     def log_mel(self, wave: Tensor) -> Tensor: # [B, F, T]
         "Log-mel of a float32 waveform [B, samples]."

@@ -95,6 +95,8 @@ def shift_mask(
 # %% ../../nbs/encoders/htsat.ipynb #cell-17
 class WindowAttention(nn.Module):
     "Attention within windows, with relative position bias."
+    index: Tensor # which bias a pair of tokens gets
+
     def __init__(self,
         dim: int, # width of a token
         heads: int, # divides dim
@@ -270,7 +272,7 @@ class HTSAT(Encoder):
         "The stretch (training) or the K crops (evaluation) of a clip that the network gets."
         starts, length = crops(x.shape[2])
         if self.training and x.shape[2] > 1024:
-            starts, length = [torch.randint(x.shape[2] - 1024, ()).item()], 1024
+            starts, length = [int(torch.randint(x.shape[2] - 1024, ()))], 1024
         return torch.stack([x[:, :, start:start + length] for start in starts], 1)
 
     def hidden(self, x: Tensor) -> Tensor: # [B, K, U, rows, steps]
@@ -301,7 +303,7 @@ class HTSAT(Encoder):
         return fold_tokens(self.hidden(self.log_mel(wave, sample_rate)).mean(1), self.pieces)
 
     @classmethod
-    def convert(cls, state: dict[str, Tensor]) -> dict[str, Tensor]: # without what the architecture says
+    def convert(cls, state: dict[str, Tensor]) -> dict[str, Tensor]: # official keys
         "Drop the masks and index tables that follow from the architecture."
         fixed = (".attn_mask", ".relative_position_index")
         return {key: tensor for key, tensor in state.items() if not key.endswith(fixed)}
@@ -310,8 +312,8 @@ class HTSAT(Encoder):
     def options_from(cls, state: dict[str, Tensor]) -> dict: # dim, depths, heads, n_mels
         "Width, depths, heads and mel bins of a checkpoint; nothing where a stage is missing."
         bias = "layers.{}.blocks.0.attn.relative_position_bias_table"
-        tables = [state.get(bias.format(i)) for i in range(4)]
-        if any(table is None for table in tables):
+        tables = [state[bias.format(i)] for i in range(4) if bias.format(i) in state]
+        if len(tables) < 4:
             return {}
         return dict(
             dim=state["patch_embed.proj.weight"].shape[0],

@@ -52,7 +52,7 @@ def unit(
     activation: type[nn.Module]|None = None, # None: none
 ) -> nn.Sequential:
     "Convolution without bias, padded symmetrically; batch norm (eps 1e-3, momentum 0.01); activation."
-    layers = [
+    layers: list[nn.Module] = [
         nn.Conv2d(c_in, c_out, kernel, stride, (kernel - 1)//2, groups=groups, bias=False),
         nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01),
     ]
@@ -103,7 +103,9 @@ class InvertedResidual(nn.Module):
     ):
         super().__init__()
         self.skip = stride == 1 and c_in == c_out
-        steps = [] if expanded == c_in else [unit(c_in, expanded, activation=activation)]
+        steps: list[nn.Module] = []
+        if expanded != c_in:
+            steps.append(unit(c_in, expanded, activation=activation))
         steps.append(unit(expanded, expanded, kernel, stride, groups=expanded, activation=activation))
         if attend:
             steps.append(ChannelAttention(expanded))
@@ -119,7 +121,7 @@ def mn_features(
 ) -> tuple[nn.Sequential, int]: # (layers, embedding size U)
     "The seventeen layers of a width."
     channels = rounded(16*width)
-    layers = [unit(1, channels, 3, 2, activation=nn.Hardswish)]
+    layers: list[nn.Module] = [unit(1, channels, 3, 2, activation=nn.Hardswish)]
     for kernel, expanded, out, attend, activation, stride in PLAN:
         expanded, out = rounded(expanded*width), rounded(out*width)
         layers.append(InvertedResidual(channels, kernel, expanded, out, attend, activation, stride))

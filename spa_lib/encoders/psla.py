@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .augment import Augment, make_augment
 from .base import Encoder, register_encoder
 from .blocks import drop_path
-from .frontend import KaldiMel, is_paper, paper_front_end
+from .frontend import FrontEnd, KaldiMel, is_paper, paper_front_end
 from ..utils import one_of
 
 # %% ../../nbs/encoders/psla.ipynb #cell-4
@@ -160,7 +160,7 @@ class AttentionHead(nn.Module):
         x: Tensor, # steps [B, features, T']
     ) -> Tensor: # p [B, classes], a probability if the weights sum to one
         "The weighted scores of the formula."
-        x, p = x[..., None], 0
+        x, p = x[..., None], torch.zeros((), device=x.device)
         for w, att, cla in zip(self.head_weight, self.att, self.cla):
             a = att(x)[..., 0].sigmoid().float().clamp(1e-7, 1 - 1e-7)
             c = cla(x)[..., 0].sigmoid()
@@ -193,6 +193,7 @@ class PSLA(Encoder):
     ):
         late = one_of(padding, ("symmetric", "0.7.1"), "padding") == "0.7.1"
         frames = psla_frames(clip_seconds)
+        mel: FrontEnd
         if is_paper(front_end):
             mel = paper_front_end(frames)
         else:
