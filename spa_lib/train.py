@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -77,9 +77,9 @@ def read_table(
     ontology: Ontology, # all of AudioSet's
 ) -> pd.DataFrame: # one row a clip
     "The clip table that a configuration names."
-    options = {}
+    options: dict = {}
     if cfg.source == "synth":
-        options = dict(n_train=cfg.n_train, n_eval=cfg.n_eval, seconds=cfg.clip_seconds)
+        options |= dict(n_train=cfg.n_train, n_eval=cfg.n_eval, seconds=cfg.clip_seconds)
     if cfg.eval_fold:
         options["eval_fold"] = cfg.eval_fold
     if cfg.recording_pattern:
@@ -111,8 +111,8 @@ def load_data(
     ontology = full.carried(table.mids)
     # without a cache, a first reading of all clips would cost as much as an epoch
     on_problem = cfg.on_problem if cfg.cache else "refuse"
-    common = dict(ontology=ontology, sample_rate=sample_rate, clip_seconds=cfg.clip_seconds, pad=cfg.pad,
-                  cache=cfg.cache, on_problem=on_problem)
+    common: dict = dict(ontology=ontology, sample_rate=sample_rate, clip_seconds=cfg.clip_seconds,
+                        pad=cfg.pad, cache=cfg.cache, on_problem=on_problem)
     of_train, of_evaluate = both_sides(cfg, table)
     train = Clips(of_train, crop="centre" if cfg.freeze else "random", seed=cfg.seed, **common)
     evaluate = Clips(of_evaluate, crop="centre", **common)
@@ -121,14 +121,14 @@ def load_data(
     return Data(ontology, train, evaluate, list(problems.values()))
 
 # %% ../nbs/04_train.ipynb #cell-13
-def set_precision(cfg: RunConfig):
+def set_precision(cfg: RunConfig) -> None:
     "On a GPU, float32 is float32, and TF32 only where `precision` asks for it."
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
 
 # %% ../nbs/04_train.ipynb #cell-15
 def make_encoder(cfg: RunConfig) -> nn.Module:
     "The encoder that a configuration names, its weights drawn from the seed or read from the checkpoint."
-    options = dict(augment="recipe") if cfg.augment else {}
+    options: dict = dict(augment="recipe") if cfg.augment else {}
     if not cfg.checkpoint:
         options["clip_seconds"] = cfg.clip_seconds
     with seeded(cfg.seed):
@@ -152,15 +152,17 @@ def freeze_encoder(
     "Both sides embedded once, so that only the heads and the text branch are trained."
     train = Embedded(data.train, embed_clips(encoder, data.train, device=device))
     evaluate = Embedded(data.evaluate, embed_clips(encoder, data.evaluate, device=device))
-    return Frozen(encoder), data._replace(train=train, evaluate=evaluate)
+    return Frozen(encoder), data._replace(train=train, evaluate=evaluate) # type: ignore[arg-type]
 
 # %% ../nbs/04_train.ipynb #cell-17
 class SPATask(Task):
     "The paper's model and its loss (Eq. 5)."
+    model: SPAModel
+
     def __init__(self, cfg: RunConfig, model: SPAModel, data: Data):
         device = pick_device(cfg.device)
         # this layout halves the time of depthwise convolutions on a CPU
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device, memory_format=torch.channels_last) # type: ignore[call-overload]
         if cfg.compile:
             model.encoder.embed = torch.compile(model.encoder.embed)
         self.cfg, self.data = cfg, data
@@ -243,6 +245,7 @@ COLLAPSED = 0.8 # mean cosine between different E_t
 
 def text_at_both_ends(trainer: Trainer) -> dict[str, dict]: # "start", "end"
     "The statistics of the label embeddings before the first epoch and after the last."
+    assert isinstance(trainer.task, SPATask)
     start = trainer.task.start
     end = {name: trainer.rows[-1][name] for name in start} if trainer.rows else start
     return dict(start=start, end=end)
@@ -269,7 +272,7 @@ def write_scores(
     clips = data.evaluate
     recordings = clips.table.recording
     seconds = trainer.seconds if trainer else 0.0
-    metrics = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap)
+    metrics: dict = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap)
     metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, checkpoint, seconds)
     metrics |= dict(n_classes=len(data.ontology), device=device_name(pick_device(cfg.device)),
                     left_out=dict(Counter(p["problem"] for p in data.problems)),
@@ -295,11 +298,11 @@ def train(
     set_precision(cfg)
     device = pick_device(cfg.device)
     with first_alone(processes):
-        encoder = make_encoder(cfg)
+        encoder: Any = make_encoder(cfg)
         data = load_data(cfg, encoder.sample_rate)
         if cfg.freeze:
             encoder, data = freeze_encoder(encoder, data, device)
-        model = make_model(cfg, encoder, data.ontology)
+        model: Any = make_model(cfg, encoder, data.ontology)
     clip_lists = [clip_list_hash(side.table) for side in (data.train, data.evaluate)]
     agree(processes, (config_hash(cfg), *clip_lists), "the run and its clips")
     trainer = None
