@@ -24,8 +24,15 @@ from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
 from .beyond import BRANCHES
-from .data import HOLDOUT_SEED, Clips, Embedded, clip_list_hash, embed_clips, read_clips
-from .data import split_by_recording
+from spa_lib.data import (
+    HOLDOUT_SEED,
+    Clips,
+    Embedded,
+    clip_list_hash,
+    embed_clips,
+    read_clips,
+    split_by_recording,
+)
 from .encoders import Encoder, Frozen, OfficialHead, create_encoder
 from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
@@ -46,7 +53,6 @@ from spa_lib.runs import (
     is_finished,
     keep_last,
     launch,
-    make_config,
     predict_clips,
     read_run,
     run_name,
@@ -55,7 +61,7 @@ from spa_lib.runs import (
     write_results,
 )
 from .text import label_features
-from .utils import parameters, pick_device, project_root, seeded
+from .utils import pick_device, seeded
 
 # %% ../nbs/04_train.ipynb #cell-9
 class Data(NamedTuple):
@@ -298,11 +304,12 @@ def train(
     set_precision(cfg)
     device = pick_device(cfg.device)
     with first_alone(processes):
-        encoder: Encoder|Frozen = make_encoder(cfg)
+        encoder = make_encoder(cfg)
         data = load_data(cfg, encoder.sample_rate)
+        f_a: Encoder|Frozen = encoder
         if cfg.freeze:
-            encoder, data = freeze_encoder(encoder, data, device)
-        model = make_model(cfg, encoder, data.ontology)
+            f_a, data = freeze_encoder(encoder, data, device)
+        model = make_model(cfg, f_a, data.ontology)
     clip_lists = [clip_list_hash(side.table) for side in (data.train, data.evaluate)]
     agree(processes, (config_hash(cfg), *clip_lists), "the run and its clips")
     trainer = None

@@ -9,7 +9,11 @@ __all__ = ['CLIP_COLUMNS', 'SOURCES', 'FREESOUND_IDS', 'HOLDOUT_SEED', 'clip_tab
            'split_by_fold']
 
 # %% ../../nbs/data/clips.ipynb #cell-2
-import hashlib, inspect, math, os, re
+import hashlib
+import inspect
+import math
+import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -13,13 +13,23 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from ..metrics import Chance, Interval, bootstrap, chance, paired_interval
 from ..ontology import METHODS, Ontology
 from ..results import PAPER_ENCODERS
 from spa_lib.runs.config import (
-    SCALES, RecipeConfig, RunConfig, encoder_of, identity, make_config, runs_dir, variant_of, variant_values,
+    SCALES,
+    RecipeConfig,
+    RunConfig,
+    encoder_of,
+    identity,
+    make_config,
+    runs_dir,
+    variant_of,
+    variant_values,
 )
 from .folder import Run, find_runs
 from .plan import run_command
@@ -84,7 +94,7 @@ def evaluated(
     side: str = "evaluation", # on which they were scored; "holdout": recordings held out of the training side
     **where, # only runs with these values, see `parse_where`
 ) -> list[Run]: # checked, sorted by name
-    "The finished runs of a table (section 4.2). FileNotFoundError, where there is none, names the command for one."
+    "The finished runs of a table (section 4.2). FileNotFoundError names the command that makes one."
     for name in where: one_of(name, [f.name for f in fields(RunConfig)], "run parameter")
     held_out = one_of(side, ("evaluation", "holdout"), "side") == "holdout"
     runs = [r for r in find_runs(folder, source=source) if (r.config.holdout > 0) == held_out]

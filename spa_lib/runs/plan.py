@@ -9,19 +9,28 @@ __all__ = ['AUDIOSET_CLIPS', 'STEP_FIELDS', 'grid', 'RunGroup', 'Plan', 'read_gr
            'estimate', 'report']
 
 # %% ../../nbs/runs/plan.ipynb #cell-2
-import json, shlex
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from ..data import read_clips
 from ..encoders import CHECKPOINTS
 from ..ontology import Ontology
 from ..papermill import notebook_parameters
 from spa_lib.runs.config import (
-    SCALES, RunConfig, identity, make_config, run_name, runs_dir, variant_values,
+    SCALES,
+    RunConfig,
+    identity,
+    make_config,
+    run_name,
+    runs_dir,
+    variant_values,
 )
 from .folder import is_finished
 from ..utils import one_of, project_root
