@@ -8,11 +8,14 @@ __all__ = ['PROMPTS', 'VOCABULARIES', 'SIZES', 'RN50_SHA256', 'RN50_URL', 'CLIP_
            'SentenceTower', 'make_tower']
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-2
-import gzip, importlib.util
+import gzip
+import importlib.util
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from collections.abc import Iterable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +92,7 @@ VOCABULARIES = ("names", "clip") # learned from AudioSet's names; CLIP's own
 @cache
 def tokenizer(
     vocabulary: str = "names", # see VOCABULARIES
-) -> "CLIPTokenizer": # of transformers
+) -> Any: # transformers' CLIPTokenizer
     "The lower-case byte-pair tokenizer (section 3.2), with CLIP's rules for words and marks."
     from transformers import CLIPTokenizer
     if one_of(vocabulary, VOCABULARIES, "vocabulary") == "clip":
