@@ -14,12 +14,12 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
@@ -33,7 +33,7 @@ from spa_lib.data import (
     read_clips,
     split_by_recording,
 )
-from .encoders import Frozen, OfficialHead, create_encoder
+from .encoders import Encoder, Frozen, OfficialHead, create_encoder
 from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
@@ -77,7 +77,7 @@ def read_table(
     ontology: Ontology, # all of AudioSet's
 ) -> pd.DataFrame: # one row a clip
     "The clip table that a configuration names."
-    options = {}
+    options: dict = {}
     if cfg.source == "synth":
         options = dict(n_train=cfg.n_train, n_eval=cfg.n_eval, seconds=cfg.clip_seconds)
     if cfg.eval_fold:
@@ -111,8 +111,14 @@ def load_data(
     ontology = full.carried(table.mids)
     # without a cache, a first reading of all clips would cost as much as an epoch
     on_problem = cfg.on_problem if cfg.cache else "refuse"
-    common = dict(ontology=ontology, sample_rate=sample_rate, clip_seconds=cfg.clip_seconds, pad=cfg.pad,
-                  cache=cfg.cache, on_problem=on_problem)
+    common: dict = dict(
+        ontology=ontology,
+        sample_rate=sample_rate,
+        clip_seconds=cfg.clip_seconds,
+        pad=cfg.pad,
+        cache=cfg.cache,
+        on_problem=on_problem,
+    )
     of_train, of_evaluate = both_sides(cfg, table)
     train = Clips(of_train, crop="centre" if cfg.freeze else "random", seed=cfg.seed, **common)
     evaluate = Clips(of_evaluate, crop="centre", **common)
@@ -121,20 +127,20 @@ def load_data(
     return Data(ontology, train, evaluate, list(problems.values()))
 
 # %% ../nbs/04_train.ipynb #cell-13
-def set_precision(cfg: RunConfig):
+def set_precision(cfg: RunConfig) -> None:
     "On a GPU, float32 is float32, and TF32 only where `precision` asks for it."
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
 
 # %% ../nbs/04_train.ipynb #cell-15
-def make_encoder(cfg: RunConfig) -> nn.Module:
+def make_encoder(cfg: RunConfig) -> Encoder:
     "The encoder that a configuration names, its weights drawn from the seed or read from the checkpoint."
-    options = dict(augment="recipe") if cfg.augment else {}
+    options: dict = dict(augment="recipe") if cfg.augment else {}
     if not cfg.checkpoint:
         options["clip_seconds"] = cfg.clip_seconds
     with seeded(cfg.seed):
         return create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
 
-def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Module:
+def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> SPAModel|OfficialHead:
     "The model of a run over the classes of `ontology`. Equal seeds: equal p_a and c_a, whatever the text."
     if cfg.head == "official":
         full = Ontology.audioset()
@@ -145,22 +151,25 @@ def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Mod
 
 # %% ../nbs/04_train.ipynb #f0e1d2c4
 def freeze_encoder(
-    encoder: nn.Module, # f_a
+    encoder: Encoder, # f_a
     data: Data, # its clips are not randomly cropped
     device: str|torch.device = "cpu",
 ) -> tuple[Frozen, Data]: # what stands where the encoder stood; the data with embeddings as items
     "Both sides embedded once, so that only the heads and the text branch are trained."
     train = Embedded(data.train, embed_clips(encoder, data.train, device=device))
     evaluate = Embedded(data.evaluate, embed_clips(encoder, data.evaluate, device=device))
-    return Frozen(encoder), data._replace(train=train, evaluate=evaluate)
+    frozen = data._replace(train=train, evaluate=evaluate) # type: ignore[arg-type] # they stand in for Clips
+    return Frozen(encoder), frozen
 
 # %% ../nbs/04_train.ipynb #cell-17
 class SPATask(Task):
     "The paper's model and its loss (Eq. 5)."
+    model: SPAModel
+
     def __init__(self, cfg: RunConfig, model: SPAModel, data: Data):
         device = pick_device(cfg.device)
         # this layout halves the time of depthwise convolutions on a CPU
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device, memory_format=torch.channels_last) # type: ignore[call-overload]
         if cfg.compile:
             model.encoder.embed = torch.compile(model.encoder.embed)
         self.cfg, self.data = cfg, data
@@ -243,7 +252,7 @@ COLLAPSED = 0.8 # mean cosine between different E_t
 
 def text_at_both_ends(trainer: Trainer) -> dict[str, dict]: # "start", "end"
     "The statistics of the label embeddings before the first epoch and after the last."
-    start = trainer.task.start
+    start = cast(SPATask, trainer.task).start
     end = {name: trainer.rows[-1][name] for name in start} if trainer.rows else start
     return dict(start=start, end=end)
 
@@ -269,7 +278,7 @@ def write_scores(
     clips = data.evaluate
     recordings = clips.table.recording
     seconds = trainer.seconds if trainer else 0.0
-    metrics = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap)
+    metrics: dict = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap)
     metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, checkpoint, seconds)
     metrics |= dict(n_classes=len(data.ontology), device=device_name(pick_device(cfg.device)),
                     left_out=dict(Counter(p["problem"] for p in data.problems)),
@@ -297,13 +306,14 @@ def train(
     with first_alone(processes):
         encoder = make_encoder(cfg)
         data = load_data(cfg, encoder.sample_rate)
+        f_a: Encoder|Frozen = encoder
         if cfg.freeze:
-            encoder, data = freeze_encoder(encoder, data, device)
-        model = make_model(cfg, encoder, data.ontology)
+            f_a, data = freeze_encoder(encoder, data, device)
+        model = make_model(cfg, f_a, data.ontology)
     clip_lists = [clip_list_hash(side.table) for side in (data.train, data.evaluate)]
     agree(processes, (config_hash(cfg), *clip_lists), "the run and its clips")
     trainer = None
-    if cfg.head == "spa":
+    if isinstance(model, SPAModel): # the official head is not trained
         trainer = make_trainer(cfg, model, data, folder, progress, processes)
         trainer.fit()
         if processes.main and cfg.alpha:

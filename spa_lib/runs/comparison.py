@@ -235,8 +235,8 @@ def comparable(
 METRIC_KEYS = {"mAP": "map", "OmAP": "omap"} # in metrics.json -> in spa_lib.metrics
 
 def over_seeds(
-    a: Sequence[float], # a score for each seed
-    b: Sequence[float], # the other variant's, same seeds, same order
+    a: Sequence[float]|np.ndarray, # a score for each seed
+    b: Sequence[float]|np.ndarray, # the other variant's, same seeds, same order
 ) -> Interval: # of the mean of b - a; for one pair its ends are nan
     "Mean paired difference with its t interval. ValueError where there is no pair."
     if len(a) == 0:
@@ -275,8 +275,8 @@ class Resampled:
     ) -> Interval: # in [-1, 1]
         "Mean over the pairs of b - a, with its 95 % interval over recordings, centred as `bootstrap` does."
         both = [(self.interval(a, metric), self.interval(b, metric)) for a, b in pairs]
-        value = np.mean([b.value - a.value for a, b in both], axis=0)
-        samples = np.mean([b.samples - a.samples for a, b in both], axis=0)
+        value = np.mean([float(b.value) - float(a.value) for a, b in both])
+        samples = np.mean([np.asarray(b.samples) - np.asarray(a.samples) for a, b in both], axis=0)
         low, high = np.quantile(samples, [0.025, 0.975]) - samples.mean() + value
         return Interval(float(value), low, high, 0.95, samples)
 
@@ -388,8 +388,8 @@ def caption(
     train, evaluate, classes = (_from_to(r.metrics[name] for r in runs) for name in counts)
     side = " (held-out training recordings)" if any(r.config.holdout for r in runs) else ""
     seeds = len({r.config.seed for r in runs})
-    seeds = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
-    words = f"{train} clips to train, {evaluate} to evaluate{side}, {classes} classes, {seeds}"
+    words = f"{train} clips to train, {evaluate} to evaluate{side}, {classes} classes, "
+    words += f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
     return f"{data}: {words}" if data else words
 
 def provenance(

@@ -225,7 +225,7 @@ AUDIOSET_CLIPS = (22_160 + 2_041_789, 20_371)
 
 def count_clips(
     cfg: RunConfig,
-    done: list[tuple[RunConfig, dict]] = (), # as `finished_runs` returns them
+    done: Sequence[tuple[RunConfig, dict]] = (), # as `finished_runs` returns them
 ) -> tuple[int, int]: # clips of the training and of the evaluation side
     "On how many clips a run will train and be scored."
     if cfg.n_train and cfg.n_eval: return cfg.n_train, cfg.n_eval

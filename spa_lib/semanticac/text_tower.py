@@ -14,10 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-3
 from ..encoders import read_checkpoint
@@ -92,7 +95,7 @@ VOCABULARIES = ("names", "clip") # learned from AudioSet's names; CLIP's own
 @cache
 def tokenizer(
     vocabulary: str = "names", # see VOCABULARIES
-) -> Any: # transformers' CLIPTokenizer
+) -> "CLIPTokenizer": # of transformers
     "The lower-case byte-pair tokenizer (section 3.2), with CLIP's rules for words and marks."
     from transformers import CLIPTokenizer
     if one_of(vocabulary, VOCABULARIES, "vocabulary") == "clip":

@@ -11,7 +11,7 @@ nothing else to do the two agree (times the number of processes); where other pr
 what a free core does.
 
 Growth: synthetic shards of clips of 50 ms. For each size a fresh process opens the table, then fetches 300
-batches of 16 from random places, as training does. Times of work on the whole table (once a run, once an
+batches of 16 clips from anywhere, as training does. Times of work on the whole table (once a run, once an
 epoch) are given too.
 """
 import argparse
@@ -103,6 +103,15 @@ def as_flac(table, folder):
     return table.assign(path=paths)
 
 
+def at_rate(table, folder, rate):
+    """The same clips as loose WAV files of another rate."""
+    folder.mkdir(exist_ok=True)
+    paths = [str(folder / Path(path).name) for path in table.path]
+    for path, to in zip(table.path, paths):
+        soundfile.write(to, load_waveform(path, rate), rate)
+    return table.assign(path=paths)
+
+
 class Parts(SimpleHTTPRequestHandler):
     """A folder over http, byte ranges too."""
 
@@ -126,7 +135,7 @@ def rates(folder, table, args, ontology):
     """Packing, then reading from loose files, from shards on disk, and from shards behind http."""
     n = len(table)
     flac = as_flac(table, folder / "loose")
-    where = {codec: folder / codec for codec in ("flac", "wav", "vorbis", "opus")}
+    where = {"flac": folder / "flac", "wav as is": folder / "wav", "flac as is": folder / "flac as is"}
     loose_mb = sum(os.path.getsize(p) for p in table.path) / 1e6
     print(f"\npacking {n} clips of {SECONDS:g} s (loose: {loose_mb:.0f} MB of 16-bit WAV)")
     print_two_rates(42)
@@ -136,9 +145,9 @@ def rates(folder, table, args, ontology):
         packed_mb = read_index(to)["bytes"] / 1e6
         print(f"  {label:26s}{rate:14.1f}{cpu:22.1f}{packed_mb:10.1f} MB")
 
-    for codec, to in where.items():
-        packing(codec, table, to, codec=codec, sample_rate=48000 if codec == "opus" else None)
-    packing("loose FLAC as is", flac, folder / "as is", codec="as is")
+    packing("flac", table, where["flac"])
+    packing("loose WAV as is", table, where["wav as is"], codec="as is")
+    packing("loose FLAC as is", flac, where["flac as is"], codec="as is")
     packing(f"flac, {args.workers} processes, from start", table, folder / "two", workers=args.workers)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Parts, directory=folder))
@@ -150,8 +159,8 @@ def rates(folder, table, args, ontology):
         return lambda: len([load_waveform(paths[i], RATE) for i in order])
 
     calls = {"loose wav": read(table), "loose flac": read(flac)}
-    for codec, to in where.items():
-        calls[f"shards {codec}"] = read(read_clips("shards", to, ontology))
+    for name, to in where.items():
+        calls[f"shards {name}"] = read(read_clips("shards", to, ontology))
     address = f"http://127.0.0.1:{server.server_port}/flac"  # the server's own time counts too
     calls["shards flac, over http"] = read(read_clips("shards", address, ontology))
     print(f"\nreading, one process, {n} clips a round, {args.rounds} rounds")
@@ -191,11 +200,12 @@ def loader(folder, table, args, ontology):
         name, size = label.split(":")
         encoder = create_encoder(name, size=size, clip_seconds=SECONDS).to(memory_format=torch.channels_last)
         clips = {}
-        for codec in ("flac", "wav"):
-            to = folder / f"{codec}{encoder.sample_rate}"
-            pack(table, to, codec=codec, sample_rate=encoder.sample_rate, clips_per_shard=12, progress=False)
+        loose = at_rate(table, folder / f"loose{encoder.sample_rate}", encoder.sample_rate)
+        for kind, codec in (("flac", "flac"), ("wav", "as is")):
+            to = folder / f"{kind}{encoder.sample_rate}"
+            pack(loose, to, codec=codec, clips_per_shard=12, progress=False)
             twelve_times = pd.concat([read_clips("shards", to, ontology)] * 12, ignore_index=True)
-            clips[codec] = Clips(twelve_times, ontology, encoder.sample_rate, SECONDS, cache=False)
+            clips[kind] = Clips(twelve_times, ontology, encoder.sample_rate, SECONDS, cache=False)
         wave = torch.stack([clips["wav"][i][0] for i in range(4)])
 
         def load(dataset):
@@ -231,7 +241,7 @@ def ticks(folder, n, ontology):
         path=[str(i) for i in range(n)],
         mids=[tuple(dict.fromkeys(ontology.mids[c] for c in row)) for row in labels],
     )
-    pack(table, folder, codec="wav", audio=Ticks(), progress=False)
+    pack(table, folder, audio=Ticks(), progress=False)
 
 
 def memory_mb():
@@ -267,7 +277,7 @@ def fetches(folder):
 
 def growth(folder, args, ontology):
     """How the time of a batch and the memory grow with the number of clips."""
-    print("\ngrowth: clips of 50 ms, batches of 16 at random places of a balanced epoch;")
+    print("\ngrowth: clips of 50 ms, batches of 16 from anywhere in a balanced epoch;")
     print("a batch in ms of processor time, and of the clock")
     print(f"  {'clips':>9s}       batch    clock  table opened  epoch drawn  memory over  bytes a clip")
     for n in args.sizes:

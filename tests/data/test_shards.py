@@ -325,7 +325,7 @@ def full(table, folder, room_for, queue):
 
 
 def test_no_room_left(table, tmp_path):
-    """The system refuses to write on; what is whole stays, and packing goes on when there is room."""
+    """The system refuses to write on; what is whole stays, and packing goes on when there is space."""
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     p = context.Process(target=full, args=(table, tmp_path, 60_000, queue))
