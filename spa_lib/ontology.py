@@ -7,13 +7,17 @@ __all__ = ['METHODS', 'ONTOLOGY_URL', 'ONTOLOGY_SHA256', 'MATCHES', 'ontology_ta
            'Ontology', 'ClassMatch', 'class_map']
 
 # %% ../nbs/00_ontology.ipynb #cell-2
-import csv, io, json, os
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib.resources import files
 from pathlib import Path
-from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
 import numpy as np
 
 # %% ../nbs/00_ontology.ipynb #cell-3

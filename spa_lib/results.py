@@ -9,8 +9,10 @@ __all__ = ['PAPER_ENCODERS', 'PAPER_COLUMNS', 'PAPER_ROWS', 'SVG_STYLE', 'paper_
 # %% ../nbs/05_results.ipynb #cell-2
 import re
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from .utils import one_of, project_root, write_atomic
 
 # %% ../nbs/05_results.ipynb #cell-5

@@ -8,33 +8,60 @@ __all__ = ['COLLAPSED', 'Data', 'read_table', 'both_sides', 'load_data', 'set_pr
            'train', 'train_all']
 
 # %% ../nbs/04_train.ipynb #cell-3
-import os, warnings
+import os
+import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
 from .beyond import BRANCHES
-from .data import HOLDOUT_SEED, Clips, Embedded, clip_list_hash, embed_clips, read_clips
-from .data import split_by_recording
-from .encoders import Frozen, OfficialHead, create_encoder
+from spa_lib.data import (
+    HOLDOUT_SEED,
+    Clips,
+    Embedded,
+    clip_list_hash,
+    embed_clips,
+    read_clips,
+    split_by_recording,
+)
+from .encoders import Encoder, Frozen, OfficialHead, create_encoder
 from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
 from .ontology import Ontology
-from .runs import Processes, agree, first_alone, init_processes, launch
-from .runs import Run, RunConfig, config_hash, make_config, run_name, runs_dir
-from .runs import Task, Trainer, describe_run, device_name, is_finished, keep_last
-from .runs import predict_clips, read_run, write_config, write_results
+from spa_lib.runs import (
+    Processes,
+    Run,
+    RunConfig,
+    Task,
+    Trainer,
+    agree,
+    config_hash,
+    describe_run,
+    device_name,
+    first_alone,
+    init_processes,
+    is_finished,
+    keep_last,
+    launch,
+    predict_clips,
+    read_run,
+    run_name,
+    runs_dir,
+    write_config,
+    write_results,
+)
 from .text import label_features
-from .utils import parameters, pick_device, project_root, seeded
+from .utils import pick_device, seeded
 
 # %% ../nbs/04_train.ipynb #cell-9
 class Data(NamedTuple):
@@ -50,7 +77,7 @@ def read_table(
     ontology: Ontology, # all of AudioSet's
 ) -> pd.DataFrame: # one row a clip
     "The clip table that a configuration names."
-    options = {}
+    options: dict = {}
     if cfg.source == "synth":
         options = dict(n_train=cfg.n_train, n_eval=cfg.n_eval, seconds=cfg.clip_seconds)
     if cfg.eval_fold:
@@ -84,8 +111,14 @@ def load_data(
     ontology = full.carried(table.mids)
     # without a cache, a first reading of all clips would cost as much as an epoch
     on_problem = cfg.on_problem if cfg.cache else "refuse"
-    common = dict(ontology=ontology, sample_rate=sample_rate, clip_seconds=cfg.clip_seconds, pad=cfg.pad,
-                  cache=cfg.cache, on_problem=on_problem)
+    common: dict = dict(
+        ontology=ontology,
+        sample_rate=sample_rate,
+        clip_seconds=cfg.clip_seconds,
+        pad=cfg.pad,
+        cache=cfg.cache,
+        on_problem=on_problem,
+    )
     of_train, of_evaluate = both_sides(cfg, table)
     train = Clips(of_train, crop="centre" if cfg.freeze else "random", seed=cfg.seed, **common)
     evaluate = Clips(of_evaluate, crop="centre", **common)
@@ -94,21 +127,21 @@ def load_data(
     return Data(ontology, train, evaluate, list(problems.values()))
 
 # %% ../nbs/04_train.ipynb #cell-13
-def set_precision(cfg: RunConfig):
+def set_precision(cfg: RunConfig) -> None:
     "On a GPU, float32 is float32, and TF32 only where `precision` asks for it."
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
 
 # %% ../nbs/04_train.ipynb #cell-15
-def make_encoder(cfg: RunConfig) -> nn.Module:
+def make_encoder(cfg: RunConfig) -> Encoder:
     "The encoder that a configuration names, its weights drawn from the seed or read from the checkpoint."
-    options = dict(augment="recipe") if cfg.augment else {}
+    options: dict = dict(augment="recipe") if cfg.augment else {}
     if not cfg.checkpoint:
         options["clip_seconds"] = cfg.clip_seconds
     with seeded(cfg.seed):
         return create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
 
-def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Module:
-    "The model of a run over the classes of `ontology`; equal seeds give equal p_a and c_a, whatever the text."
+def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> SPAModel|OfficialHead:
+    "The model of a run over the classes of `ontology`. Equal seeds: equal p_a and c_a, whatever the text."
     if cfg.head == "official":
         full = Ontology.audioset()
         return OfficialHead(encoder, [full.index(m) for m in ontology.mids])
@@ -118,22 +151,25 @@ def make_model(cfg: RunConfig, encoder: nn.Module, ontology: Ontology) -> nn.Mod
 
 # %% ../nbs/04_train.ipynb #f0e1d2c4
 def freeze_encoder(
-    encoder: nn.Module, # f_a
+    encoder: Encoder, # f_a
     data: Data, # its clips are not randomly cropped
     device: str|torch.device = "cpu",
 ) -> tuple[Frozen, Data]: # what stands where the encoder stood; the data with embeddings as items
     "Both sides embedded once, so that only the heads and the text branch are trained."
     train = Embedded(data.train, embed_clips(encoder, data.train, device=device))
     evaluate = Embedded(data.evaluate, embed_clips(encoder, data.evaluate, device=device))
-    return Frozen(encoder), data._replace(train=train, evaluate=evaluate)
+    frozen = data._replace(train=train, evaluate=evaluate) # type: ignore[arg-type] # they stand in for Clips
+    return Frozen(encoder), frozen
 
 # %% ../nbs/04_train.ipynb #cell-17
 class SPATask(Task):
     "The paper's model and its loss (Eq. 5)."
+    model: SPAModel
+
     def __init__(self, cfg: RunConfig, model: SPAModel, data: Data):
         device = pick_device(cfg.device)
         # this layout halves the time of depthwise convolutions on a CPU
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device, memory_format=torch.channels_last) # type: ignore[call-overload]
         if cfg.compile:
             model.encoder.embed = torch.compile(model.encoder.embed)
         self.cfg, self.data = cfg, data
@@ -203,7 +239,7 @@ def make_trainer(
     data: Data,
     folder: str|Path, # of the run
     progress: bool = True, # show a bar
-    processes: Processes = Processes(), # that share the run
+    processes: Processes|None = None, # that share the run; None = this one alone
 ) -> Trainer: # at its beginning; `fit` picks up a state in its folder
     "The training of a configuration."
     identity = dict(config_hash=config_hash(cfg), mids=list(data.ontology.mids))
@@ -216,7 +252,7 @@ COLLAPSED = 0.8 # mean cosine between different E_t
 
 def text_at_both_ends(trainer: Trainer) -> dict[str, dict]: # "start", "end"
     "The statistics of the label embeddings before the first epoch and after the last."
-    start = trainer.task.start
+    start = cast(SPATask, trainer.task).start
     end = {name: trainer.rows[-1][name] for name in start} if trainer.rows else start
     return dict(start=start, end=end)
 
@@ -224,9 +260,10 @@ def warn_of_collapse(name: str, ends: dict[str, dict]) -> None:
     "A warning where an aligned run's label embeddings have all but one direction."
     start, end = ends["start"]["text_cosine"], ends["end"]["text_cosine"]
     if end > COLLAPSED:
-        warnings.warn(f"{name}: the label embeddings have collapsed: the mean cosine between different E_t is "
-                      f"{end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label from another. "
-                      "text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb", stacklevel=3)
+        warnings.warn(f"{name}: the label embeddings have collapsed: the mean cosine between different E_t "
+                      f"is {end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label "
+                      "from another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb",
+                      stacklevel=3)
 
 # %% ../nbs/04_train.ipynb #cell-30
 def write_scores(
@@ -241,7 +278,7 @@ def write_scores(
     clips = data.evaluate
     recordings = clips.table.recording
     seconds = trainer.seconds if trainer else 0.0
-    metrics = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap)
+    metrics: dict = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap)
     metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, checkpoint, seconds)
     metrics |= dict(n_classes=len(data.ontology), device=device_name(pick_device(cfg.device)),
                     left_out=dict(Counter(p["problem"] for p in data.problems)),
@@ -269,13 +306,14 @@ def train(
     with first_alone(processes):
         encoder = make_encoder(cfg)
         data = load_data(cfg, encoder.sample_rate)
+        f_a: Encoder|Frozen = encoder
         if cfg.freeze:
-            encoder, data = freeze_encoder(encoder, data, device)
-        model = make_model(cfg, encoder, data.ontology)
+            f_a, data = freeze_encoder(encoder, data, device)
+        model = make_model(cfg, f_a, data.ontology)
     clip_lists = [clip_list_hash(side.table) for side in (data.train, data.evaluate)]
     agree(processes, (config_hash(cfg), *clip_lists), "the run and its clips")
     trainer = None
-    if cfg.head == "spa":
+    if isinstance(model, SPAModel): # the official head is not trained
         trainer = make_trainer(cfg, model, data, folder, progress, processes)
         trainer.fit()
         if processes.main and cfg.alpha:
@@ -310,7 +348,7 @@ def train_all(
     configs: list[RunConfig],
     folder: str|Path|None = None, # of run folders
     jobs: int = 1, # runs at a time, each in its own process with its share of the cores
-    processes: int = 1, # of this machine that share each run, one run after the other; see spa_lib.runs.devices
+    processes: int = 1, # of this machine that share each run, one run after the other
 ) -> list[Run]: # in the order of `configs`
     """Several runs; finished ones are read. With jobs > 1 one that fails does not stop the others:
     its error is raised at the end, with its name."""

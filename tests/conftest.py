@@ -80,6 +80,14 @@ def golden_encoder(shared):
     return lambda name: Golden(shared / "golden" / "encoders", name)
 
 
+@pytest.fixture(scope="session")
+def ontology():
+    """AudioSet's."""
+    from spa_lib.ontology import Ontology
+
+    return Ontology.audioset()
+
+
 @pytest.fixture
 def checkout(root, tmp_path):
     """A copy of the notebooks and the workflow, so that a test can write runs/ and figures/ of its own."""

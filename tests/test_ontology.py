@@ -7,22 +7,25 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import spa_lib.ontology as module
 from spa_lib.ontology import (
-    METHODS, ONTOLOGY_SHA256, Ontology, class_map, graph_distances, ontology_table, read_descriptions)
+    METHODS,
+    ONTOLOGY_SHA256,
+    Ontology,
+    class_map,
+    graph_distances,
+    ontology_table,
+    read_descriptions,
+)
 
 # unordered pairs of the 527 classes by distance 1 .. 21
 PAIRS = [378, 2267, 4459, 10658, 14473, 15421, 18700, 18878, 15484, 12212, 8925, 5997, 4077, 2846, 1634, 944,
          613, 421, 162, 48, 4]
 ROOTS = ["Human sounds", "Animal", "Music", "Natural sounds", "Sounds of things", "Source-ambiguous sounds",
          "Channel, environment and background"]
-
-
-@pytest.fixture(scope="module")
-def ont():
-    return Ontology.audioset()
 
 
 @pytest.fixture(scope="module")
@@ -55,52 +58,55 @@ def test_shipped_table_has_no_description_sentences(meta):
     assert not [s for s in sentences if len(s) > 30 and s in shipped]
 
 
-def test_classes_are_audiosets_in_its_order(ont, meta):
+def test_classes_are_audiosets_in_its_order(ontology, meta):
     import csv
 
     with open(meta / "class_labels_indices.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
-    assert list(ont.mids) == [r["mid"] for r in rows] and list(ont.names) == [r["display_name"] for r in rows]
+    assert list(ontology.mids) == [r["mid"] for r in rows]
+    assert list(ontology.names) == [r["display_name"] for r in rows]
 
 
 # distances
 
-def test_distance_histogram(ont):
-    D = ont.distances
+def test_distance_histogram(ontology):
+    D = ontology.distances
     assert D.dtype == np.int8 and D.shape == (527, 527) and (D == D.T).all() and (np.diag(D) == 0).all()
     assert np.bincount(D[np.triu_indices(527, 1)]).tolist() == [0, *PAIRS]
     assert abs(D[np.triu_indices(527, 1)].mean() - 7.8926631) < 5e-8
-    assert D.max() == 21 and list(ont.levels) == list(range(22))
-    assert [D[ont.index("Speech"), ont.index(n)] for n in ("Animal", "Dog", "Bark")] == [9, 11, 12]
+    assert D.max() == 21 and list(ontology.levels) == list(range(22))
+    assert [D[ontology.index("Speech"), ontology.index(n)] for n in ("Animal", "Dog", "Bark")] == [9, 11, 12]
 
 
-def test_distances_against_two_independent_searches(ont):
+def test_distances_against_two_independent_searches(ontology):
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import shortest_path
 
-    neighbours = {m: ont.parents(m) + ont.children(m) for m in ont.nodes}
-    plain = np.array([[d[m] for m in ont.mids] for d in (search(neighbours, m) for m in ont.mids)])
-    assert (ont.distances == plain).all()
-    at = {m: i for i, m in enumerate(ont.nodes)}
-    a, b = zip(*[(at[m], at[c]) for m in ont.nodes for c in ont.children(m)])
+    neighbours = {m: ontology.parents(m) + ontology.children(m) for m in ontology.nodes}
+    plain = np.array([[d[m] for m in ontology.mids] for d in (search(neighbours, m) for m in ontology.mids)])
+    assert (ontology.distances == plain).all()
+    at = {m: i for i, m in enumerate(ontology.nodes)}
+    a, b = zip(*[(at[m], at[c]) for m in ontology.nodes for c in ontology.children(m)])
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(632, 632)).tocsr()
     full = shortest_path(graph, directed=False, unweighted=True)
-    rows = [at[m] for m in ont.mids]
-    assert (ont.distances == full[np.ix_(rows, rows)]).all() and full.max() == 21
+    rows = [at[m] for m in ontology.mids]
+    assert (ontology.distances == full[np.ix_(rows, rows)]).all() and full.max() == 21
 
 
-def test_no_artificial_root(ont):
-    tops = [m for m in ont.nodes if not ont.parents(m)]
-    assert [ont.name(m) for m in tops] == ROOTS and len(ont.nodes) == 632
-    neighbours = {m: ont.parents(m) + ont.children(m) + (("top",) if m in tops else ()) for m in ont.nodes}
+def test_no_artificial_root(ontology):
+    tops = [m for m in ontology.nodes if not ontology.parents(m)]
+    assert [ontology.name(m) for m in tops] == ROOTS and len(ontology.nodes) == 632
+    neighbours = {m: ontology.parents(m) + ontology.children(m) for m in ontology.nodes}
+    for m in tops:
+        neighbours[m] += ("top",)
     neighbours["top"] = tuple(tops)
-    rooted = np.array([[d[m] for m in ont.mids] for d in (search(neighbours, m) for m in ont.mids)])
-    assert round((rooted != ont.distances).mean(), 2) == 0.54 and (rooted <= ont.distances).all()
+    rooted = np.array([[d[m] for m in ontology.mids] for d in (search(neighbours, m) for m in ontology.mids)])
+    assert round((rooted != ontology.distances).mean(), 2) == 0.54 and (rooted <= ontology.distances).all()
 
 
 def test_distances_do_not_take_long():
     start = time.process_time()
-    Ontology.audioset().distances
+    assert Ontology.audioset().distances.shape == (527, 527)
     assert time.process_time() - start < 5  # about 0.05 s
 
 
@@ -130,120 +136,121 @@ def test_a_hierarchy_deeper_than_int8():
 
 # paths and ties
 
-def all_paths(ont, mid):
-    above = ont.parents(mid)
-    return [p + (mid,) for q in above for p in all_paths(ont, q)] if above else [(mid,)]
+def all_paths(ontology, mid):
+    above = ontology.parents(mid)
+    return [p + (mid,) for q in above for p in all_paths(ontology, q)] if above else [(mid,)]
 
 
-def test_counts_of_ties(ont):
-    paths = {m: all_paths(ont, m) for m in ont.mids}
+def test_counts_of_ties(ontology):
+    paths = {m: all_paths(ontology, m) for m in ontology.mids}
     shortest = {m: [p for p in ps if len(p) == min(map(len, ps))] for m, ps in paths.items()}
-    tied = [m for m in ont.mids if len(shortest[m]) > 1]
-    assert sum(len(ont.parents(m)) > 1 for m in ont.nodes) == 38
+    tied = [m for m in ontology.mids if len(shortest[m]) > 1]
+    assert sum(len(ontology.parents(m)) > 1 for m in ontology.nodes) == 38
     assert sum(len(ps) > 1 for ps in paths.values()) == 46 and len(tied) == 15
     assert sum(len({p[0] for p in shortest[m]}) > 1 for m in tied) == 9
-    assert Counter(len(ont.roots(m)) for m in ont.mids) == {1: 498, 2: 27, 3: 2}
-    position = {m: i for i, m in enumerate(ont.nodes)}
-    for m in ont.mids:
-        assert ont.path(m) == min(shortest[m], key=lambda p: [position[n] for n in p])
-        assert set(ont.ancestors(m)) == {n for p in paths[m] for n in p[:-1]}
-        assert ont.depth(m) == len(shortest[m][0]) - 1
-        assert set(ont.roots(m)) == {p[0] for p in paths[m]} and ont.branch(m) in ont.roots(m)
+    assert Counter(len(ontology.roots(m)) for m in ontology.mids) == {1: 498, 2: 27, 3: 2}
+    position = {m: i for i, m in enumerate(ontology.nodes)}
+    for m in ontology.mids:
+        assert ontology.path(m) == min(shortest[m], key=lambda p: [position[n] for n in p])
+        assert set(ontology.ancestors(m)) == {n for p in paths[m] for n in p[:-1]}
+        assert ontology.depth(m) == len(shortest[m][0]) - 1
+        assert set(ontology.roots(m)) == {p[0] for p in paths[m]} and ontology.branch(m) in ontology.roots(m)
 
 
-def test_the_papers_example_and_the_tied_chant(ont):
+def test_the_papers_example_and_the_tied_chant(ontology):
     speech = "Human sounds > Human voice > Speech > Male speech, man speaking"
-    assert ont.describe("Male speech, man speaking") == speech
-    assert ont.describe("Chant") == "Human sounds > Human voice > Singing > Chant"
-    assert [ont.name(m) for m in ont.roots("Chant")] == ["Human sounds", "Music"]
+    assert ontology.describe("Male speech, man speaking") == speech
+    assert ontology.describe("Chant") == "Human sounds > Human voice > Singing > Chant"
+    assert [ontology.name(m) for m in ontology.roots("Chant")] == ["Human sounds", "Music"]
 
 
-def test_branch_sizes(ont):
-    sizes = Counter(ont.name(ont.branch(m)) for m in ont.mids)
+def test_branch_sizes(ontology):
+    sizes = Counter(ontology.name(ontology.branch(m)) for m in ontology.mids)
     assert [sizes[r] for r in ROOTS] == [71, 60, 139, 17, 170, 49, 21]
 
 
 # texts
 
-def test_descriptions(ont):
-    assert ont.descriptions("direct") == list(ont.names)
-    assert ont.descriptions("prompt")[0] == "the sound of Speech"
+def test_descriptions(ontology):
+    assert ontology.descriptions("direct") == list(ontology.names)
+    assert ontology.descriptions("prompt")[0] == "the sound of Speech"
     for method in ("direct", "prompt", "concat"):
-        assert len(set(ont.descriptions(method))) == 527
+        assert len(set(ontology.descriptions(method))) == 527
     assert METHODS == ("direct", "prompt", "desc", "concat")
 
 
-def test_desc_reads_audiosets_file_from_each_source(ont, meta, monkeypatch, tmp_path):
+def test_desc_reads_audiosets_file_from_each_source(ontology, meta, monkeypatch, tmp_path):
     path = meta / "ontology.json"
     assert hashlib.sha256(path.read_bytes()).hexdigest() == ONTOLOGY_SHA256
-    given = ont.descriptions("desc", path)
-    assert len(given) == 527 and all(given) and given[1] == ont.describe("/m/05zppz", "desc", str(path))
+    given = ontology.descriptions("desc", path)
+    assert len(given) == 527 and all(given) and given[1] == ontology.describe("/m/05zppz", "desc", str(path))
     monkeypatch.setenv("SPA_LIB_ONTOLOGY_JSON", str(path))
-    assert ont.descriptions("desc") == given
+    assert ontology.descriptions("desc") == given
     monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON")
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
     monkeypatch.setattr(module, "ONTOLOGY_URL", path.as_uri())
-    assert ont.descriptions("desc") == given and (tmp_path / "ontology" / "ontology.json").exists()
+    assert ontology.descriptions("desc") == given and (tmp_path / "ontology" / "ontology.json").exists()
 
 
-def test_desc_without_the_file_is_one_clear_error(ont, monkeypatch, tmp_path):
+def test_desc_without_the_file_is_one_clear_error(ontology, monkeypatch, tmp_path):
     monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON", raising=False)
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
     monkeypatch.setattr(module, "ONTOLOGY_URL", "http://127.0.0.1:9/ontology.json")
     with pytest.raises(OSError, match="not shipped.*SPA_LIB_ONTOLOGY_JSON"):
-        ont.descriptions("desc")
+        ontology.descriptions("desc")
     monkeypatch.setenv("SPA_LIB_ONTOLOGY_JSON", str(tmp_path / "absent.json"))
     with pytest.raises(FileNotFoundError, match="absent.json"):
-        ont.describe("Speech", "desc")
+        ontology.describe("Speech", "desc")
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '[{"id": "x"}]', "not json", '{"a": 1}'])
-def test_another_file_in_its_place(ont, tmp_path, text):
+def test_another_file_in_its_place(ontology, tmp_path, text):
     (tmp_path / "o.json").write_text(text)
     with pytest.raises(ValueError, match="ontology.json|no description"):
-        ont.describe("Speech", "desc", tmp_path / "o.json")
+        ontology.describe("Speech", "desc", tmp_path / "o.json")
 
 
-def test_a_download_with_other_bytes_is_refused(ont, monkeypatch, tmp_path):
+def test_a_download_with_other_bytes_is_refused(ontology, monkeypatch, tmp_path):
     other = tmp_path / "other.json"
     other.write_text(json.dumps([{"id": "/m/09x0r", "description": "changed"}]))
     monkeypatch.delenv("SPA_LIB_ONTOLOGY_JSON", raising=False)
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "ONTOLOGY_URL", other.as_uri())
     with pytest.raises(ValueError, match="sha256"):
-        ont.describe("Speech", "desc")
+        ontology.describe("Speech", "desc")
 
 
 # classes, subsets, other hierarchies
 
-def test_index(ont):
-    assert all(ont.index(m) == i and ont.index(n) == i for i, (m, n) in enumerate(zip(ont.mids, ont.names)))
+def test_index(ontology):
+    for i, (mid, name) in enumerate(zip(ontology.mids, ontology.names)):
+        assert ontology.index(mid) == i and ontology.index(name) == i
     refused = {"Speach": "Did you mean 'Speech'", "/m/09x0": "Did you mean '/m/09x0r'",
                "Human voice": "not among its 527", "": "unknown class"}
     for wrong, message in refused.items():
         with pytest.raises(ValueError, match=message):
-            ont.index(wrong)
+            ontology.index(wrong)
 
 
-def test_subset_keeps_distances_and_levels(ont):
-    chosen = ont.mids[500:100:-7]
-    few = ont.subset(chosen)
-    at = [ont.index(m) for m in chosen]
-    assert few.mids == chosen and len(few) == len(chosen) and few.nodes == ont.nodes
-    assert (few.distances == ont.distances[np.ix_(at, at)]).all() and few.distances.dtype == np.int8
+def test_subset_keeps_distances_and_levels(ontology):
+    chosen = ontology.mids[500:100:-7]
+    few = ontology.subset(chosen)
+    at = [ontology.index(m) for m in chosen]
+    assert few.mids == chosen and len(few) == len(chosen) and few.nodes == ontology.nodes
+    assert (few.distances == ontology.distances[np.ix_(at, at)]).all() and few.distances.dtype == np.int8
     assert few.levels == range(22) and few.subset(chosen[:3]).levels == range(22)
-    assert few.descriptions() == [ont.describe(m) for m in chosen]
-    assert len(ont) == 527 and ont.distances.shape == (527, 527)
+    assert few.descriptions() == [ontology.describe(m) for m in chosen]
+    assert len(ontology) == 527 and ontology.distances.shape == (527, 527)
     with pytest.raises(ValueError, match="no classes"):
-        ont.subset([])
+        ontology.subset([])
     with pytest.raises(ValueError, match="twice: Dog"):
-        ont.subset(["Dog", "/m/0bt9lr"])
+        ontology.subset(["Dog", "/m/0bt9lr"])
 
 
-def test_callers_do_not_share_arrays(ont):
+def test_callers_do_not_share_arrays(ontology):
     other = Ontology.audioset()
     other.distances[0, 1] = 99
-    assert ont.distances[0, 1] == 1
+    assert ontology.distances[0, 1] == 1
 
 
 @pytest.mark.parametrize("edges, names, classes, message", [
@@ -270,22 +277,24 @@ def test_from_edges():
     assert own.describe("c") == "All > Sea" and own.children("All") == ("b", "c")
 
 
-def test_audioset_through_from_edges_is_the_same(ont):
-    edges = [(m, c) for m in ont.nodes for c in ont.children(m)]
-    again = Ontology.from_edges(edges, {m: ont.name(m) for m in ont.nodes}, ont.mids)
-    assert (again.distances == ont.distances).all() and again.descriptions() == ont.descriptions()
+def test_audioset_through_from_edges_is_the_same(ontology):
+    edges = [(m, c) for m in ontology.nodes for c in ontology.children(m)]
+    again = Ontology.from_edges(edges, {m: ontology.name(m) for m in ontology.nodes}, ontology.mids)
+    assert (again.distances == ontology.distances).all() and again.descriptions() == ontology.descriptions()
 
 
-def test_names_do_for_mids(ont):
-    methods = (ont.path, ont.ancestors, ont.children, ont.parents, ont.roots, ont.branch, ont.depth, ont.name,
-               ont.describe)
+def test_names_do_for_mids(ontology):
+    methods = (
+        ontology.path, ontology.ancestors, ontology.children, ontology.parents, ontology.roots,
+        ontology.branch, ontology.depth, ontology.name, ontology.describe,
+    )
     for ask in methods:
         assert ask("Dog") == ask("/m/0bt9lr")
 
 
 # other data sets
 
-def test_class_map_is_the_given_one(ont, shared):
+def test_class_map_is_the_given_one(ontology, shared):
     import pandas as pd
 
     given_map = pd.read_csv(shared / "data" / "class_map.csv")
@@ -293,7 +302,7 @@ def test_class_map_is_the_given_one(ont, shared):
         rows = given_map[given_map.dataset == name]
         assert class_map(dataset) == [(r.category, r.mid, r.match) for r in rows.itertuples()]
         for r in rows.itertuples():
-            above = set(ont.ancestors(r.mid)) & set(ont.mids)
+            above = set(ontology.ancestors(r.mid)) & set(ontology.mids)
             stated = set(str(r.ancestor_mids_in_527).split(";")) - {"nan"}
             assert above == stated, r.category
     with pytest.raises(ValueError, match="Did you mean 'esc50'"):

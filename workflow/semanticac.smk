@@ -3,7 +3,7 @@
 Included by the Snakefile.
 """
 from spa_lib.data import labelled_clips
-from spa_lib.semanticac.studies import NOTEBOOKS, semantic_runs
+from spa_lib.semanticac import NOTEBOOKS, semantic_runs
 
 # Notebook in nbs/semanticac -> the scales of the runs that it draws.
 SEMANTIC = PLAN.get("semanticac", {})

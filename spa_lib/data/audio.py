@@ -8,7 +8,13 @@ __all__ = ['RETRIES', 'SHARD_RANGE', 'RESAMPLERS', 'CROPS', 'PADS', 'is_url', 'r
            'fit_length']
 
 # %% ../../nbs/data/audio.ipynb #4772dfdc
-import io, math, os, re, struct, warnings, zlib
+import io
+import math
+import os
+import re
+import struct
+import warnings
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,7 +28,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 
 # %% ../../nbs/data/audio.ipynb #82d1246f
-from .errors import PROBLEMS, ClipError
+from .errors import ClipError
 from ..utils import one_of
 
 # %% ../../nbs/data/audio.ipynb #7fc47f7a
@@ -248,7 +254,7 @@ def _decode_soundfile(source, start, end):
 def _decoder(path: str, source: str|io.BytesIO) -> tuple[Callable, tuple]:
     "The function that decodes, and the errors by which it says that it cannot."
     try:
-        import soundfile
+        import soundfile  # noqa: F401
     except (ImportError, OSError) as e:
         if isinstance(source, io.BytesIO):
             is_wav = source.getvalue()[:4] == b"RIFF"

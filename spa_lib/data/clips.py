@@ -9,7 +9,11 @@ __all__ = ['CLIP_COLUMNS', 'SOURCES', 'FREESOUND_IDS', 'HOLDOUT_SEED', 'clip_tab
            'split_by_fold']
 
 # %% ../../nbs/data/clips.ipynb #cell-2
-import hashlib, inspect, math, os, re
+import hashlib
+import inspect
+import math
+import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +99,7 @@ def register_source(
     return register
 
 # %% ../../nbs/data/clips.ipynb #cell-32
-_CACHED = 2**16 # label tuples: two million rows repeat most of theirs
+_CACHED = 2**18 # label tuples: two million rows repeat most of theirs
 
 @lru_cache(maxsize=8)
 def _mid_of_label(ontology: Ontology) -> dict[str, str]:
@@ -113,13 +117,18 @@ def known_and_unknown(
     unknown = [label for label in labels if label not in mid_of]
     return tuple(dict.fromkeys(mids)), tuple(unknown)
 
+@lru_cache(maxsize=4096)
+def _classes_above(mid: str, ontology: Ontology) -> tuple[str, ...]:
+    "The evaluated ancestors of a class."
+    return tuple(a for a in ontology.ancestors(mid) if a in _mid_of_label(ontology))
+
 @lru_cache(maxsize=_CACHED)
 def with_ancestors(
     mids: tuple[str, ...], # classes of the ontology
     ontology: Ontology,
 ) -> tuple[str, ...]: # these first
     "Classes together with the classes above them."
-    above = [a for mid in mids for a in ontology.ancestors(mid) if a in _mid_of_label(ontology)]
+    above = [a for mid in mids for a in _classes_above(mid, ontology)]
     return tuple(dict.fromkeys([*mids, *above]))
 
 @lru_cache(maxsize=_CACHED)

@@ -6,7 +6,15 @@
 __all__ = ['CODECS', 'SHARD_COLUMNS', 'encode', 'Packing', 'CodedClip', 'Shard', 'pack', 'read_index', 'shard_table', 'verify']
 
 # %% ../../nbs/data/shards.ipynb #6c857ac4
-import errno, hashlib, io, json, os, shutil, tarfile, threading, zlib
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,8 +28,7 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/data/shards.ipynb #d681beed
-from .audio import (
-    RESAMPLERS, decode_clip, is_url, read_bytes, read_source, resample, shard_range)
+from .audio import RESAMPLERS, decode_clip, is_url, read_bytes, read_source, resample, shard_range
 from .clips import CLIP_COLUMNS, clip_list_hash, register_source
 from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, log
 from ..utils import one_of, sha256_of, write_atomic

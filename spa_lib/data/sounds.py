@@ -7,6 +7,7 @@ __all__ = ['voice', 'notes', 'percussion', 'motor', 'signal', 'rush', 'reverbera
 
 # %% ../../nbs/data/sounds.ipynb #cell-2
 from collections.abc import Callable
+
 import numpy as np
 
 # %% ../../nbs/data/sounds.ipynb #cell-5

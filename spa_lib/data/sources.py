@@ -8,7 +8,17 @@ __all__ = ['ADDRESSES', 'SET_LISTS', 'LABELLED_SETS', 'Segment', 'read_segments'
            'DatasetAudio', 'dataset_clips', 'Manifest', 'manifest']
 
 # %% ../../nbs/data/sources.ipynb #224fa8ef
-import csv, hashlib, io, math, os, re, shutil, tarfile, tempfile, zipfile, zlib
+import csv
+import hashlib
+import io
+import math
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,12 +30,19 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/data/sources.ipynb #ad068a97
-from .clips import (
-    SOURCES, clip_list_hash, clip_table, read_clips, register_source, resolve_labels)
+from spa_lib.data.clips import (
+    SOURCES,
+    clip_list_hash,
+    clip_table,
+    read_clips,
+    register_source,
+    resolve_labels,
+)
 from .errors import Problem, log, refuse_or_leave_out
 from .synth import SINGLE_EVENT_SETS, single_event_clips
 from ..ontology import Ontology, class_map
-from ..utils import cache_dir, download as fetch, one_of
+from ..utils import cache_dir, one_of
+from ..utils import download as fetch
 
 # %% ../../nbs/data/sources.ipynb #cell-14
 class Segment(NamedTuple):

@@ -7,13 +7,16 @@ __all__ = ['SYNTH_VERSION', 'SINGLE_EVENT_SETS', 'SINGLE_EVENT_VERSION', 'SynthC
            'synth_clip', 'synth_clips', 'SingleEventSet', 'single_event_clip', 'single_event_clips']
 
 # %% ../../nbs/data/synth.ipynb #cell-2
-import io, wave
+import io
+import wave
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+
 from .clips import register_source
 from .sounds import motor, notes, percussion, reverberation, rush, signal, voice
 from ..ontology import Ontology

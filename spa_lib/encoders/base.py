@@ -216,8 +216,11 @@ def create_encoder(
 # %% ../../nbs/02a_encoders.ipynb #db7581f2
 class Frozen(nn.Module):
     "Stands where the encoder stood; its input is X_hat already. Has no weights."
+    embed_dim: int
+    sample_rate: int # Hz
+
     def __init__(self,
-        encoder: nn.Module, # the one that made X_hat
+        encoder: Encoder, # the one that made X_hat
     ):
         super().__init__()
         self.embed_dim = encoder.embed_dim

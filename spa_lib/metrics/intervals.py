@@ -46,7 +46,7 @@ class Interval:
         return "\n".join(f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high in levels)
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-46
-def _resamples(clips: int, n: int, seed: int, groups: Sequence|None) -> np.ndarray:
+def _resamples(clips: int, n: int, seed: int, groups: Sequence|np.ndarray|None) -> np.ndarray:
     "How often each clip counts in each replicate, [n + 1, N]; row 0 is the data as they are."
     if n < 2:
         raise ValueError(f"n must be at least 2 replicates, not {n}")
@@ -112,7 +112,7 @@ def _interval(samples: np.ndarray, confidence: float = 0.95, kind: str = "centre
 
 # %% ../../nbs/metrics/intervals.ipynb #48aa41c5
 def _bootstrap(targets, tables: list, metric: str, distances, weighting: str, levels, n: int, seed: int,
-               groups: Sequence|None) -> list[np.ndarray]:
+               groups: Sequence|np.ndarray|None) -> list[np.ndarray]:
     "The samples of each table of scores, the value first, from input that is checked here, once."
     metric = one_of(metric.lower(), METRICS, "metric")
     positive = checked_targets(targets)
@@ -138,7 +138,7 @@ def bootstrap(
     n: int = 1000, # replicates
     confidence: float = 0.95,
     seed: int = 0, # of the resampling
-    groups: Sequence|None = None, # [N]: resample groups of clips, such as recordings, instead of clips
+    groups: Sequence|np.ndarray|None = None, # [N]: resample groups of clips, such as recordings
     kind: str = "centred", # or "percentile"
 ) -> Interval:
     "A score with its bootstrap interval over clips (Efron, 1979). Raises ValueError that names the fault."
@@ -165,7 +165,7 @@ def paired_bootstrap(
     n: int = 1000, # replicates
     confidence: float = 0.95,
     seed: int = 0, # of the resampling
-    groups: Sequence|None = None, # [N]: resample groups of clips, such as recordings, instead of clips
+    groups: Sequence|np.ndarray|None = None, # [N]: resample groups of clips, such as recordings
     kind: str = "centred", # or "percentile"
 ) -> Comparison:
     "Two scores and their difference, with intervals; every replicate is one draw of clips, shared by both."
@@ -221,8 +221,8 @@ def resampled(
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-65
 def paired_interval(
-    a: Sequence[float], # a score for each seed
-    b: Sequence[float], # the other model's, same seeds, same order
+    a: Sequence[float]|np.ndarray, # a score for each seed
+    b: Sequence[float]|np.ndarray, # the other model's, same seeds, same order
     confidence: float = 0.95,
 ) -> Interval: # of the mean of b - a
     "Mean difference over paired seeds, with its t interval (Student, 1908). Raises ValueError for under two."
@@ -235,8 +235,8 @@ def paired_interval(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     difference = second - first
-    mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(pairs)
-    reach = stdtrit(pairs - 1, (1 + confidence)/2) * error
+    mean, spread = difference.mean(), difference.std(ddof=1)
+    reach = stdtrit(pairs - 1, (1 + confidence)/2) * spread / np.sqrt(pairs)
     return Interval(mean, mean - reach, mean + reach, confidence, difference)
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-41

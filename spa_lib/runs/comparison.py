@@ -13,13 +13,23 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from ..metrics import Chance, Interval, bootstrap, chance, paired_interval
 from ..ontology import METHODS, Ontology
 from ..results import PAPER_ENCODERS
 from spa_lib.runs.config import (
-    SCALES, RecipeConfig, RunConfig, encoder_of, identity, make_config, runs_dir, variant_of, variant_values,
+    SCALES,
+    RecipeConfig,
+    RunConfig,
+    encoder_of,
+    identity,
+    make_config,
+    runs_dir,
+    variant_of,
+    variant_values,
 )
 from .folder import Run, find_runs
 from .plan import run_command
@@ -84,7 +94,7 @@ def evaluated(
     side: str = "evaluation", # on which they were scored; "holdout": recordings held out of the training side
     **where, # only runs with these values, see `parse_where`
 ) -> list[Run]: # checked, sorted by name
-    "The finished runs of a table (section 4.2). FileNotFoundError, where there is none, names the command for one."
+    "The finished runs of a table (section 4.2). FileNotFoundError names the command that makes one."
     for name in where: one_of(name, [f.name for f in fields(RunConfig)], "run parameter")
     held_out = one_of(side, ("evaluation", "holdout"), "side") == "holdout"
     runs = [r for r in find_runs(folder, source=source) if (r.config.holdout > 0) == held_out]
@@ -225,8 +235,8 @@ def comparable(
 METRIC_KEYS = {"mAP": "map", "OmAP": "omap"} # in metrics.json -> in spa_lib.metrics
 
 def over_seeds(
-    a: Sequence[float], # a score for each seed
-    b: Sequence[float], # the other variant's, same seeds, same order
+    a: Sequence[float]|np.ndarray, # a score for each seed
+    b: Sequence[float]|np.ndarray, # the other variant's, same seeds, same order
 ) -> Interval: # of the mean of b - a; for one pair its ends are nan
     "Mean paired difference with its t interval. ValueError where there is no pair."
     if len(a) == 0:
@@ -265,8 +275,8 @@ class Resampled:
     ) -> Interval: # in [-1, 1]
         "Mean over the pairs of b - a, with its 95 % interval over recordings, centred as `bootstrap` does."
         both = [(self.interval(a, metric), self.interval(b, metric)) for a, b in pairs]
-        value = np.mean([b.value - a.value for a, b in both], axis=0)
-        samples = np.mean([b.samples - a.samples for a, b in both], axis=0)
+        value = np.mean([float(b.value) - float(a.value) for a, b in both])
+        samples = np.mean([np.asarray(b.samples) - np.asarray(a.samples) for a, b in both], axis=0)
         low, high = np.quantile(samples, [0.025, 0.975]) - samples.mean() + value
         return Interval(float(value), low, high, 0.95, samples)
 
@@ -378,8 +388,8 @@ def caption(
     train, evaluate, classes = (_from_to(r.metrics[name] for r in runs) for name in counts)
     side = " (held-out training recordings)" if any(r.config.holdout for r in runs) else ""
     seeds = len({r.config.seed for r in runs})
-    seeds = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
-    words = f"{train} clips to train, {evaluate} to evaluate{side}, {classes} classes, {seeds}"
+    words = f"{train} clips to train, {evaluate} to evaluate{side}, {classes} classes, "
+    words += f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
     return f"{data}: {words}" if data else words
 
 def provenance(

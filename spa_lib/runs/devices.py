@@ -7,13 +7,22 @@ __all__ = ['process_timeout', 'Processes', 'total', 'gather', 'join', 'average_g
            'share_batch_norm', 'destroy_processes', 'init_processes', 'launch']
 
 # %% ../../nbs/runs/devices.ipynb #a8bcb644
-import atexit, ctypes, io, os, re, signal, subprocess, sys
+import atexit
+import ctypes
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
 from ..utils import pick_device
 
 # %% ../../nbs/runs/devices.ipynb #a9e2f481
@@ -48,7 +57,7 @@ class Processes:
 
     @contextmanager
     def sharing(self, n: int) -> Iterator[bool]: # whether the batch is shared out
-        "A training batch of n clips is at hand inside the block: `join` and batch norm go over all processes."
+        "Inside the block, a training batch of n clips: `join` and batch norm go over all processes."
         self.n = n
         try:
             yield self.shared
@@ -60,7 +69,7 @@ class Processes:
         return slice(n*self.rank//self.count, n*(self.rank + 1)//self.count)
 
     def rows(self, n: int) -> slice:
-        "This process's rows of a training batch of n: its part, or all of a batch that is too small to share."
+        "This process's rows of a training batch of n: its part, or all of one too small to share."
         return self.part(n) if n >= self.count else slice(0, n)
 
 # %% ../../nbs/runs/devices.ipynb #dabfc2be
@@ -71,7 +80,8 @@ def _waiting(group: Processes):
         yield
     except RuntimeError as e:
         raise RuntimeError(f"process {group.rank} of {group.count} waited in vain for the others, "
-                           f"{process_timeout():g} s at most (SPA_LIB_TIMEOUT): one was lost, or stopped with a message of its own. "
+                           f"{process_timeout():g} s at most (SPA_LIB_TIMEOUT): one was lost, or stopped "
+                           "with a message of its own. "
                            "Begin the run again: it goes on from its last state") from e
 
 def total(group: Processes, x: Tensor) -> Tensor:
@@ -107,7 +117,7 @@ class _Join(torch.autograd.Function):
     def backward(ctx, grad): return grad[ctx.group.part(ctx.n)]*ctx.group.count, None
 
 def join(group: Processes, x: Tensor) -> Tensor: # [n, ...]
-    "The rows of the current training batch of `group.n` clips, of all processes; as they are where it is not shared."
+    "The rows of the batch at hand, of all processes; as they are where it is not shared."
     return _Join.apply(x, group) if group.shared else x
 
 @torch.no_grad()
@@ -138,7 +148,7 @@ def start_alike(group: Processes, model: nn.Module) -> None:
 
 @contextmanager
 def first_alone(group: Processes) -> Iterator[None]:
-    "The first process of each machine goes through the block, then the others, who find its files in the cache."
+    "The first process of each machine goes through the block, then the others, who find its files."
     if not group.first: total(group, torch.zeros(1, device=group.device)).item()
     yield
     if group.first: total(group, torch.zeros(1, device=group.device)).item()
@@ -182,7 +192,7 @@ def share_batch_norm(group: Processes, model: nn.Module) -> None:
         m.running_var.lerp_(var*n/(n - 1), rate)
         return y
     for m in model.modules() if group.count > 1 else ():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m)
+        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m) # type: ignore[method-assign]
 
 # %% ../../nbs/runs/devices.ipynb #44670ada
 def _destroy_group() -> None:
@@ -219,15 +229,16 @@ def launch(
     arguments: list[str],
     processes: int, # on this machine
 ) -> None:
-    "Run a module in several processes and wait for them. RuntimeError with the errors they printed where one fails."
+    "Run a module in several processes and wait for them. RuntimeError with their errors where one fails."
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
                "-m", module, *arguments]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1)//processes))
     environment = os.environ | {"OMP_NUM_THREADS": threads}
-    child = dict(env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    child: dict = dict(env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                  preexec_fn=_end_with_parent if sys.platform == "linux" else None)
     errors = []
     with subprocess.Popen(command, **child) as p:
+        assert p.stdout is not None # it is a pipe
         try:
             for line in io.TextIOWrapper(p.stdout, errors="replace", newline=""): # a bar's \r stays one
                 if re.match(r"(\[rank\d+\]: )?[\w.]*(Error|Exception): ", line):

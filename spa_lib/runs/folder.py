@@ -7,10 +7,17 @@ __all__ = ['MARK', 'NAMES', 'Run', 'write_config', 'write_results', 'is_finished
            'versions', 'device_name', 'describe_run', 'save_checkpoint', 'load_checkpoint', 'keep_last']
 
 # %% ../../nbs/runs/folder.ipynb #357f3251
-import errno, hashlib, json, pickle, platform, shutil, warnings
+import errno
+import hashlib
+import json
+import pickle
+import platform
+import shutil
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -54,7 +61,7 @@ def write_results(
     recordings, # [N], for intervals that resample recordings
 ) -> None:
     "Write `scores.npz`, then `metrics.json`, whose presence says that the run is finished."
-    arrays = dict(
+    arrays: dict = dict(
         clip_ids=np.array(clip_ids, dtype=str),
         mids=np.array(mids, dtype=str),
         targets=np.asarray(targets, dtype=np.uint8),
@@ -100,8 +107,8 @@ def read_run(
     written = json.loads((folder/"config.json").read_text())["config_hash"]
     metrics = json.loads((folder/"metrics.json").read_text())
     if not written == metrics["config_hash"] == config_hash(cfg):
-        raise ValueError(f"{folder.name}: config.json (hash {config_hash(cfg)}) is not the configuration that the "
-                         f"results were made with ({metrics['config_hash']})")
+        raise ValueError(f"{folder.name}: config.json (hash {config_hash(cfg)}) is not the configuration "
+                         f"that the results were made with ({metrics['config_hash']})")
     log = folder/"log.csv"
     rows = pd.read_csv(log) if log.exists() else pd.DataFrame()
     return Run(folder, cfg, metrics, rows, **_read_scores(folder))
@@ -122,7 +129,8 @@ def find_runs(
 # %% ../../nbs/runs/folder.ipynb #2b195f9d
 def versions() -> dict[str, str]: # name -> version
     "What the numbers were made with."
-    return dict(spa_lib=__version__, python=platform.python_version(), torch=torch.__version__, numpy=np.__version__)
+    return dict(spa_lib=__version__, python=platform.python_version(), torch=torch.__version__,
+                numpy=np.__version__)
 
 def device_name(
     device: torch.device,
@@ -184,16 +192,16 @@ def _no_room(folder: Path, state: dict, error: Exception) -> OSError:
     "What a state that could not be written needs, and what there is."
     need, free = _bytes_of(state), shutil.disk_usage(folder).free
     code = getattr(error, "errno", None) or (errno.ENOSPC if free < need else errno.EIO)
-    return OSError(code, f"the state of the training needs about {need:,} bytes in {folder}, where {free:,} are free, "
-                         f"and could not be written ({str(error)[:200]}). The states that were there are as they "
-                         "were: make room and begin again, it goes on from them")
+    return OSError(code, f"the state of the training needs about {need:,} bytes in {folder}, where {free:,} "
+                         f"are free, and could not be written ({str(error)[:200]}). The states that were "
+                         "there are as they were: make room and begin again, it goes on from them")
 
 def save_checkpoint(
     folder: str|Path, # of the run
     state: dict, # of tensors, numbers, strings, and dicts and lists of them
 ) -> Path: # checkpoint/last.pt
-    """Write a state; the one before stays as `previous.pt`. Raises OSError, with the folder and the bytes needed,
-    where it cannot be written; what was there stays."""
+    """Write a state; the one before stays as `previous.pt`. OSError, with folder and bytes needed, where it
+    cannot be written; what was there stays."""
     new, last, previous = (Path(folder)/"checkpoint"/name for name in NAMES)
     for left in last.parent.glob(".next-*"): # of a writer that was killed
         left.unlink()
@@ -237,16 +245,17 @@ def load_checkpoint(
                 raise ValueError(f"{path} belongs to another configuration or other clips or classes "
                                  f"({name} differs); move {folder} away to start afresh")
         for bad, why in damaged.items():
-            warnings.warn(f"{bad} is damaged: {why}. Going on from {path.name}, the state before it", stacklevel=2)
+            warnings.warn(f"{bad} is damaged: {why}. Going on from {path.name}, the state before it",
+                          stacklevel=2)
         return state
     if damaged:
         faults = "; ".join(f"{path} is damaged: {why}" for path, why in damaged.items())
-        raise ValueError(f"{faults}. No good state is left: put one back, or delete {Path(folder)/'checkpoint'} "
-                         "to begin afresh")
+        raise ValueError(f"{faults}. No good state is left: put one back, or delete "
+                         f"{Path(folder)/'checkpoint'} to begin afresh")
     return None
 
 def keep_last(folder: str|Path) -> None:
-    "At the end of a training: the newest good state becomes `last.pt`, the others go. Nothing goes where none is good."
+    "After a training: the newest good state becomes `last.pt`, the others go. If none is good, all stay."
     files = [Path(folder)/"checkpoint"/name for name in NAMES]
     newest = next((p for p in files if p.exists() and not _fault(p)), None)
     if newest is None: return

@@ -9,19 +9,28 @@ __all__ = ['AUDIOSET_CLIPS', 'STEP_FIELDS', 'grid', 'RunGroup', 'Plan', 'read_gr
            'estimate', 'report']
 
 # %% ../../nbs/runs/plan.ipynb #cell-2
-import json, shlex
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from ..data import read_clips
 from ..encoders import CHECKPOINTS
 from ..ontology import Ontology
 from ..papermill import notebook_parameters
 from spa_lib.runs.config import (
-    SCALES, RunConfig, identity, make_config, run_name, runs_dir, variant_values,
+    SCALES,
+    RunConfig,
+    identity,
+    make_config,
+    run_name,
+    runs_dir,
+    variant_values,
 )
 from .folder import is_finished
 from ..utils import one_of, project_root
@@ -216,7 +225,7 @@ AUDIOSET_CLIPS = (22_160 + 2_041_789, 20_371)
 
 def count_clips(
     cfg: RunConfig,
-    done: list[tuple[RunConfig, dict]] = (), # as `finished_runs` returns them
+    done: Sequence[tuple[RunConfig, dict]] = (), # as `finished_runs` returns them
 ) -> tuple[int, int]: # clips of the training and of the evaluation side
     "On how many clips a run will train and be scored."
     if cfg.n_train and cfg.n_eval: return cfg.n_train, cfg.n_eval

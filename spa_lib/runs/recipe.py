@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
 from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+
 from ..utils import one_of
 
 # %% ../../nbs/runs/recipe.ipynb #cell-5
@@ -32,12 +34,16 @@ def class_turn(
     starts = np.unique(np.sort(label), return_index=True)[1]
     members = np.split(clip[np.argsort(label, kind="stable")], starts[1:])
     rounds = -(-size//len(members))
-    queue = [np.concatenate([rng.permutation(m) for _ in range(-(-rounds//len(m)))])[:rounds] for m in members]
+    def turns(clips): # as many as there are rounds
+        shuffled = [rng.permutation(clips) for _ in range(-(-rounds//len(clips)))]
+        return np.concatenate(shuffled)[:rounds]
+
+    queue = [turns(clips) for clips in members]
     return rng.permuted(np.stack(queue, axis=1), axis=1).ravel()[:size].tolist()
 
 # %% ../../nbs/runs/recipe.ipynb #cell-7
 def _weights(targets: np.ndarray, offset: float) -> np.ndarray: # [N]
-    "Sum of 1000/(offset + n_c) over the labels of each clip. A part at a time: targets of a byte each stay small."
+    "Sum of 1000/(offset + n_c) over the labels of each clip. In parts: targets of a byte stay small."
     per_class = 1000/(offset + targets.sum(0, dtype=np.float32))
     parts = [targets[k:k + 65536] for k in range(0, len(targets), 65536)]
     return np.concatenate([part.astype(np.float32) @ per_class for part in parts])
@@ -50,8 +56,8 @@ def epoch_order(
     epoch_clips: int = 0, # how many; 0 = as many as there are
     sampler: str = "weighted-without", # kind of balanced sampling, see SAMPLERS
 ) -> list[int]: # indices of clips
-    """The clips of one epoch, in order. Balanced: as PaSST's recipe draws (Koutini et al. 2021), or by another
-    published sampler. ValueError where a draw without replacement asks for more clips than there are."""
+    """The clips of one epoch, in order. Balanced: as PaSST's recipe draws (Koutini et al. 2021), or by
+    another published sampler. ValueError where a draw without replacement asks for more than there are."""
     one_of(sampler, SAMPLERS, "sampler")
     n = len(targets)
     size = epoch_clips or n
@@ -64,7 +70,8 @@ def epoch_order(
     if size > n:
         raise ValueError(f"epoch_clips = {size} is more than the {n} clips there are; set it to {n} or fewer")
     weights = _weights(targets, 100) if balanced else np.ones(n)
-    keys = rng.exponential(size=n)/np.maximum(weights, 1e-12) # the smallest keys are a draw without replacement
+    # the smallest keys are a draw without replacement
+    keys = rng.exponential(size=n)/np.maximum(weights, 1e-12)
     return np.argsort(keys)[:size].tolist()
 
 # %% ../../nbs/runs/recipe.ipynb #cell-16
@@ -116,7 +123,7 @@ def halving_factor(
     halve_from: int, # the first epoch with half the rate
     halve_every: int, # epochs from one halving to the next
 ) -> float: # in [0, 1], to be multiplied with the peak rate
-    "The rate as a share of its peak: linear warm-up in steps, then halved every few epochs (PSLA's and AST's)."
+    "The rate as a share of its peak: linear warm-up in steps, then halved every few epochs (PSLA, AST)."
     halvings = max(0, 1 + (int(epoch) - halve_from)//halve_every)
     rise = min(1.0, step/warmup_steps) if warmup_steps else 1.0
     return rise*0.5**halvings
@@ -142,7 +149,7 @@ def schedule_factor(
                        recipe.final_rate)
 
 # %% ../../nbs/runs/recipe.ipynb #cell-28
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
     "adam-amsgrad": partial(torch.optim.Adam, amsgrad=True),
@@ -199,7 +206,9 @@ class Recipe:
 def _read_recipes() -> dict[str, Recipe]:
     with (files("spa_lib")/"assets"/"recipes.toml").open("rb") as f:
         tables = tomllib.load(f)
-    return {name: Recipe(**values | dict(left_out=tuple(values["left_out"]))) for name, values in tables.items()}
+    for values in tables.values():
+        values["left_out"] = tuple(values["left_out"])
+    return {name: Recipe(**values) for name, values in tables.items()}
 
 RECIPES: dict[str, Recipe] = _read_recipes()
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -20,8 +21,15 @@ from tqdm import tqdm
 from ..data import Batch, Clips, batches, load_batches
 from ..model import predict
 from .config import RecipeConfig
-from .devices import Processes, agree, average_gradients, gather, join
-from .devices import share_batch_norm, start_alike
+from spa_lib.runs.devices import (
+    Processes,
+    agree,
+    average_gradients,
+    gather,
+    join,
+    share_batch_norm,
+    start_alike,
+)
 from .folder import load_checkpoint, save_checkpoint
 from .recipe import epoch_order, make_optimizer, mixup, schedule_factor
 from ..utils import seeded, write_atomic
@@ -92,13 +100,14 @@ def finite_step(
 def loader_errors(
     trainer: "Trainer", # which knows how far it is
 ) -> Iterator[None]:
-    "Says what it means when a process that loads clips is lost: RuntimeError with the usual cause and the way out."
+    "RuntimeError with the usual cause and the way out, where a process that loads clips is lost."
     try:
         yield
     except RuntimeError as e: # torch raises it wherever the training is when the process ends
         if "DataLoader worker" not in str(e): raise
         where = f"epoch {trainer.epoch}, step {trainer.steps_done}"
-        message = (f"a process that loads clips was lost in {where}: {e} The usual cause is memory: lower workers ({trainer.workers}). "
+        message = (f"a process that loads clips was lost in {where}: {e} The usual cause is memory: "
+                   f"lower workers ({trainer.workers}). "
                    "Begin again: the run goes on from its last state")
         # without its traceback, which holds the loader: torch would say it again whenever a child ends
         raise RuntimeError(message) from e.with_traceback(None)
@@ -109,10 +118,11 @@ def predict_clips(
     clips: Clips, # [N] clips
     batch_size: int = 32, # of all processes together
     device: str|torch.device = "cpu",
-    processes: Processes = Processes(), # that share the clips: each clip once, whatever their number
+    processes: Processes|None = None, # that share the clips; None = this one alone
     workers: int = 0, # processes that load clips
 ) -> np.ndarray: # scores [N, C] in [0, 1], in the order of `clips`
     "Sigmoid scores of all clips, in evaluation mode."
+    processes = processes or Processes()
     own = range(len(clips))[processes.part(len(clips))]
     loader = batches(clips, -(-batch_size//processes.count), order=own, workers=workers,
                      pin=torch.device(device).type == "cuda")
@@ -135,7 +145,7 @@ class Trainer:
         eval_every: int = 0, # 0 = never during training
         workers: int = 0, # processes that load clips
         progress: bool = True, # show a bar
-        processes: Processes = Processes(), # that share the run
+        processes: Processes|None = None, # that share the run; None = this one alone
     ):
         self.task = task
         self.clips = clips
@@ -146,8 +156,8 @@ class Trainer:
         self.evaluation = evaluation
         self.eval_every = eval_every
         self.workers = workers
+        self.processes = processes = processes or Processes()
         self.progress = progress and processes.main
-        self.processes = processes
         self.device = next(task.model.parameters()).device
         start_alike(processes, task.model)
         share_batch_norm(processes, task.model)
@@ -188,7 +198,7 @@ class Trainer:
         steps: int, # of the whole epoch
         n: int|None = None, # clips of the whole batch; None = this process has all of them
     ) -> dict[str, float]: # "loss" and its parts, of the whole batch
-        "Forward, backward, update. FloatingPointError names epoch, step and clips where a number is not finite."
+        "Forward, backward, update. FloatingPointError names step and clips where a number is not finite."
         factor = schedule_factor(self.recipe, self.epoch + step/steps, self.epoch*steps + step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"]*factor
@@ -247,6 +257,7 @@ class Trainer:
 
     def scores(self) -> np.ndarray: # [N, C]
         "Scores of the evaluation clips now."
+        assert self.evaluation is not None, "this trainer was given no evaluation clips"
         return predict_clips(self.task.model, self.evaluation, self.recipe.batch_size, self.device,
                              self.processes, self.workers)
 
@@ -285,7 +296,8 @@ class Trainer:
         if not self.processes.main: return
         parts = dict(model=self.task.model.state_dict(), optimizer=self.optimizer.state_dict(),
                      task=self.task.state_dict())
-        progress = dict(epoch=self.epoch, step=self.steps_done, sums=self.sums, rows=self.rows, seconds=self.seconds)
+        progress = dict(epoch=self.epoch, step=self.steps_done, sums=self.sums, rows=self.rows,
+                        seconds=self.seconds)
         save_checkpoint(self.folder, parts | progress | self.identity)
 
     def resume(self) -> None:

@@ -9,6 +9,7 @@ __all__ = ['LOSSES', 'similarity_matrix', 'diagonal_loss', 'multi_positive_loss'
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
 from ..losses import cosines
 from ..utils import one_of
 
@@ -54,7 +55,7 @@ def apart_loss(
     return (F.cross_entropy(S, Y) + F.cross_entropy(S.T, Y))/2
 
 # %% ../../nbs/semanticac/losses.ipynb #cell-20
-LOSSES = ("diagonal", "multi", "apart") # the paper's; its multi-positive form; without the other clips of a class
+LOSSES = ("diagonal", "multi", "apart") # the paper's; multi-positive; without other clips of the class
 
 def semantic_loss(
     A: Tensor, # audio features [n, C]

@@ -8,13 +8,19 @@ __all__ = ['PROMPTS', 'VOCABULARIES', 'SIZES', 'RN50_SHA256', 'RN50_URL', 'CLIP_
            'SentenceTower', 'make_tower']
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-2
-import gzip, importlib.util
+import gzip
+import importlib.util
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-3
 from ..encoders import read_checkpoint
@@ -47,8 +53,8 @@ def clip_merges() -> tuple[tuple[str, str], ...]: # 48,894 pairs
     spec = importlib.util.find_spec("open_clip")
     if spec is None:
         raise ImportError("CLIP's byte-pair vocabulary comes with an optional package of 2 MB: "
-            "pip install --no-deps open_clip_torch (the extra 'clip' installs it with all that open_clip wants, "
-            "torchvision among it); or choose vocabulary='names'")
+            "pip install --no-deps open_clip_torch (the extra 'clip' installs it with all that open_clip "
+            "wants, torchvision among it); or choose vocabulary='names'")
     path = Path(spec.submodule_search_locations[0])/"bpe_simple_vocab_16e6.txt.gz"
     with gzip.open(path, "rt", encoding="utf-8") as f:
         lines = f.read().split("\n")[1:49152 - 256 - 2 + 1]
@@ -68,7 +74,7 @@ def learn_merges(
     texts: Iterable[str], # to learn from
     most: int, # how many merges
 ) -> tuple[tuple[str, str], ...]: # in order; fewer where every word is whole
-    "Byte-pair merges of lower-case words (Sennrich et al. 2016), the most frequent pair first. Plain letters only."
+    "Byte-pair merges of lower-case words of plain letters (Sennrich et al. 2016), the most frequent first."
     words = [w for w in " ".join(texts).lower().split() if w.isascii() and w.isalpha()]
     counts = {(*w[:-1], w[-1] + "</w>"): n for w, n in Counter(words).items()}
     merges = []
@@ -90,14 +96,15 @@ VOCABULARIES = ("names", "clip") # learned from AudioSet's names; CLIP's own
 def tokenizer(
     vocabulary: str = "names", # see VOCABULARIES
 ) -> "CLIPTokenizer": # of transformers
-    "The lower-case byte-pair tokenizer (section 3.2): CLIP's words and marks, by transformers' CLIPTokenizer."
+    "The lower-case byte-pair tokenizer (section 3.2), with CLIP's rules for words and marks."
     from transformers import CLIPTokenizer
     if one_of(vocabulary, VOCABULARIES, "vocabulary") == "clip":
         merges = clip_merges()
     else:
         ont = Ontology.audioset()
         merges = learn_merges([*map(ont.name, ont.nodes), *prompted([""])], 1000)
-    entries = [*_bytes(), *(b + "</w>" for b in _bytes()), *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
+    entries = [*_bytes(), *(byte + "</w>" for byte in _bytes()), *map("".join, merges)]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=list(merges))
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-18
@@ -123,9 +130,9 @@ class TextTower(nn.Module):
         self.max_tokens = max_tokens
         shape = SIZES[one_of(size, SIZES, "size of the text tower")]
         n = len(self.tokens)
-        config = CLIPTextConfig(**shape, vocab_size=n, bos_token_id=n - 2, eos_token_id=n - 1, pad_token_id=n - 1,
-            intermediate_size=4*shape["hidden_size"], projection_dim=dim, max_position_embeddings=77,
-            hidden_act="quick_gelu")
+        config = CLIPTextConfig(**shape, intermediate_size=4*shape["hidden_size"], projection_dim=dim,
+            max_position_embeddings=77, hidden_act="quick_gelu",
+            vocab_size=n, bos_token_id=n - 2, eos_token_id=n - 1, pad_token_id=n - 1)
         self.network = CLIPTextModelWithProjection(config)
 
     def forward(self, texts: Sequence[str]) -> Tensor: # T [n, C]
@@ -205,8 +212,8 @@ def load_clip(
     wrong = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
     wrong += [k for k in state if k not in wanted]
     if wrong:
-        raise ValueError(f"{path} does not fit this text tower: {len(wrong)} of {len(wanted)} tensors are missing, "
-            f"unknown or of another shape, the first is {wrong[0]}")
+        raise ValueError(f"{path} does not fit this text tower: {len(wrong)} of {len(wanted)} tensors are "
+            f"missing, unknown or of another shape, the first is {wrong[0]}")
     tower.network.load_state_dict(state)
     return tower
 

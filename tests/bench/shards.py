@@ -11,7 +11,7 @@ nothing else to do the two agree (times the number of processes); where other pr
 what a free core does.
 
 Growth: synthetic shards of clips of 50 ms. For each size a fresh process opens the table, then fetches 300
-batches of 16 from random places, as training does. Times of work on the whole table (once a run, once an
+batches of 16 clips from anywhere, as training does. Times of work on the whole table (once a run, once an
 epoch) are given too.
 """
 import argparse
@@ -34,7 +34,7 @@ import pandas as pd
 import soundfile
 import torch
 
-from spa_lib.data import Clips, batches, load_waveform, pack, read_clips, read_index, synth_clip
+from spa_lib.data import Clips, batches, clip_table, load_waveform, pack, read_clips, read_index, synth_clip
 from spa_lib.encoders import create_encoder
 from spa_lib.ontology import Ontology
 from spa_lib.runs import epoch_order
@@ -72,24 +72,14 @@ def timed(calls, rounds):
     return {name: tuple(np.median(t, axis=0)) for name, t in taken.items()}
 
 
-def clip_table(n, **columns):
-    """A clip table of `n` rows, each of a recording of its own."""
-    whole = {"start_seconds": np.nan, "end_seconds": np.nan, "split": "train", "fold": -1}
-    return pd.DataFrame(columns | whole | {"recording": [str(i) for i in range(n)]})
-
-
 def corpus(folder, n, ontology):
     """`n` loose clips of 10 s: eight synthesised ones, each shifted in a circle by another amount."""
     synthesised = [synth_clip("train", i, SECONDS, RATE)[0] for i in range(8)]
     paths = [folder / f"{i}.wav" for i in range(n)]
     for i, path in enumerate(paths):
         soundfile.write(path, np.roll(synthesised[i % 8], 1000 * i), RATE)
-    return clip_table(
-        n,
-        clip_id=[str(i) for i in range(n)],
-        path=[str(path) for path in paths],
-        mids=[(ontology.mids[i % 9],) for i in range(n)],
-    )
+    labels = [(ontology.mids[i % 9],) for i in range(n)]
+    return clip_table([str(i) for i in range(n)], [str(path) for path in paths], labels)
 
 
 def as_flac(table, folder):
@@ -100,6 +90,15 @@ def as_flac(table, folder):
         wave, rate = soundfile.read(path, dtype="int16")
         paths.append(str(folder / f"{Path(path).stem}.flac"))
         soundfile.write(paths[-1], wave, rate)
+    return table.assign(path=paths)
+
+
+def at_rate(table, folder, rate):
+    """The same clips as loose WAV files of another rate."""
+    folder.mkdir(exist_ok=True)
+    paths = [str(folder / Path(path).name) for path in table.path]
+    for path, to in zip(table.path, paths):
+        soundfile.write(to, load_waveform(path, rate), rate)
     return table.assign(path=paths)
 
 
@@ -126,7 +125,7 @@ def rates(folder, table, args, ontology):
     """Packing, then reading from loose files, from shards on disk, and from shards behind http."""
     n = len(table)
     flac = as_flac(table, folder / "loose")
-    where = {codec: folder / codec for codec in ("flac", "wav", "vorbis", "opus")}
+    where = {"flac": folder / "flac", "wav as is": folder / "wav", "flac as is": folder / "flac as is"}
     loose_mb = sum(os.path.getsize(p) for p in table.path) / 1e6
     print(f"\npacking {n} clips of {SECONDS:g} s (loose: {loose_mb:.0f} MB of 16-bit WAV)")
     print_two_rates(42)
@@ -136,9 +135,9 @@ def rates(folder, table, args, ontology):
         packed_mb = read_index(to)["bytes"] / 1e6
         print(f"  {label:26s}{rate:14.1f}{cpu:22.1f}{packed_mb:10.1f} MB")
 
-    for codec, to in where.items():
-        packing(codec, table, to, codec=codec, sample_rate=48000 if codec == "opus" else None)
-    packing("loose FLAC as is", flac, folder / "as is", codec="as is")
+    packing("flac", table, where["flac"])
+    packing("loose WAV as is", table, where["wav as is"], codec="as is")
+    packing("loose FLAC as is", flac, where["flac as is"], codec="as is")
     packing(f"flac, {args.workers} processes, from start", table, folder / "two", workers=args.workers)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Parts, directory=folder))
@@ -150,8 +149,8 @@ def rates(folder, table, args, ontology):
         return lambda: len([load_waveform(paths[i], RATE) for i in order])
 
     calls = {"loose wav": read(table), "loose flac": read(flac)}
-    for codec, to in where.items():
-        calls[f"shards {codec}"] = read(read_clips("shards", to, ontology))
+    for name, to in where.items():
+        calls[f"shards {name}"] = read(read_clips("shards", to, ontology))
     address = f"http://127.0.0.1:{server.server_port}/flac"  # the server's own time counts too
     calls["shards flac, over http"] = read(read_clips("shards", address, ontology))
     print(f"\nreading, one process, {n} clips a round, {args.rounds} rounds")
@@ -191,11 +190,12 @@ def loader(folder, table, args, ontology):
         name, size = label.split(":")
         encoder = create_encoder(name, size=size, clip_seconds=SECONDS).to(memory_format=torch.channels_last)
         clips = {}
-        for codec in ("flac", "wav"):
-            to = folder / f"{codec}{encoder.sample_rate}"
-            pack(table, to, codec=codec, sample_rate=encoder.sample_rate, clips_per_shard=12, progress=False)
+        loose = at_rate(table, folder / f"loose{encoder.sample_rate}", encoder.sample_rate)
+        for kind, codec in (("flac", "flac"), ("wav", "as is")):
+            to = folder / f"{kind}{encoder.sample_rate}"
+            pack(loose, to, codec=codec, clips_per_shard=12, progress=False)
             twelve_times = pd.concat([read_clips("shards", to, ontology)] * 12, ignore_index=True)
-            clips[codec] = Clips(twelve_times, ontology, encoder.sample_rate, SECONDS, cache=False)
+            clips[kind] = Clips(twelve_times, ontology, encoder.sample_rate, SECONDS, cache=False)
         wave = torch.stack([clips["wav"][i][0] for i in range(4)])
 
         def load(dataset):
@@ -225,13 +225,9 @@ class Ticks:
 def ticks(folder, n, ontology):
     """Shards of `n` clips of 50 ms, each with one or two labels."""
     labels = np.random.default_rng(0).integers(0, len(ontology), (n, 2))
-    table = clip_table(
-        n,
-        clip_id=[f"tick{i:07d}" for i in range(n)],
-        path=[str(i) for i in range(n)],
-        mids=[tuple(dict.fromkeys(ontology.mids[c] for c in row)) for row in labels],
-    )
-    pack(table, folder, codec="wav", audio=Ticks(), progress=False)
+    mids = [dict.fromkeys(ontology.mids[c] for c in row) for row in labels]
+    table = clip_table([f"tick{i:07d}" for i in range(n)], [str(i) for i in range(n)], mids)
+    pack(table, folder, audio=Ticks(), progress=False)
 
 
 def memory_mb():
@@ -267,7 +263,7 @@ def fetches(folder):
 
 def growth(folder, args, ontology):
     """How the time of a batch and the memory grow with the number of clips."""
-    print("\ngrowth: clips of 50 ms, batches of 16 at random places of a balanced epoch;")
+    print("\ngrowth: clips of 50 ms, batches of 16 from anywhere in a balanced epoch;")
     print("a batch in ms of processor time, and of the clock")
     print(f"  {'clips':>9s}       batch    clock  table opened  epoch drawn  memory over  bytes a clip")
     for n in args.sizes:

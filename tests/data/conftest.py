@@ -7,18 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spa_lib.ontology import Ontology
-
-
-@pytest.fixture(scope="session")
-def ontology():
-    return Ontology.audioset()
-
 
 @pytest.fixture(scope="session")
 def noise():
     """A function that writes a file of noise and gives its samples, [frames, channels]."""
-    soundfile = pytest.importorskip("soundfile", reason="the audio files of these tests are written with soundfile")
+    soundfile = pytest.importorskip("soundfile", reason="these tests write their audio files with soundfile")
 
     def write(path, seconds=1.0, rate=16000, channels=1, seed=0, **options):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,12 +24,13 @@ def noise():
 
 @pytest.fixture(scope="session")
 def table_of():
-    """A function: the clip table of some files, all of them rain unless told otherwise."""
+    """A function: the clip table of some files, all of them rain unless `mids` says otherwise."""
     def table(paths, mids=None, recording=None):
         ids = [p.stem for p in paths]
         labels = pd.Series(mids or [("/m/06mb1",)] * len(ids), dtype=object)
-        return pd.DataFrame(dict(clip_id=ids, path=[str(p) for p in paths], start_seconds=np.nan, end_seconds=np.nan,
-                                 mids=labels, split="train", fold=-1, recording=recording or ids))
+        return pd.DataFrame(dict(clip_id=ids, path=[str(p) for p in paths], start_seconds=np.nan,
+                                 end_seconds=np.nan, mids=labels, split="train", fold=-1,
+                                 recording=recording or ids))
 
     return table
 
@@ -46,15 +40,15 @@ def rows_of():
     """A function: a clip table of (recording, mids) pairs, without files."""
     def table(recordings):
         labels = pd.Series([mids for _, mids in recordings], dtype=object)
-        return pd.DataFrame(dict(clip_id=[f"c{i}" for i in range(len(recordings))], path="", start_seconds=np.nan,
-                                 end_seconds=np.nan, mids=labels, split="train", fold=-1,
-                                 recording=[r for r, _ in recordings]))
+        ids = [f"c{i}" for i in range(len(recordings))]
+        return pd.DataFrame(dict(clip_id=ids, path="", start_seconds=np.nan, end_seconds=np.nan, mids=labels,
+                                 split="train", fold=-1, recording=[r for r, _ in recordings]))
 
     return table
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder. Breaks off tar files after `most` bytes a connection, `times` times; with or without ranges."""
+    """Serves a folder, with or without byte ranges; cuts tar files off after `most` bytes, `times` times."""
     daemon_threads = True
 
     def __init__(self, folder, most=1 << 30, times=0, ranges=True):

@@ -2,11 +2,28 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spa_lib.data import (
-    CLIP_COLUMNS, FREESOUND_IDS, SOURCES, ClipError, Clips, Problem, batches, check_clips, clip_list_hash, clip_table,
-    pick_unseen, read_clips, register_source, resolve_labels, split_by_fold, split_by_recording, targets)
+    CLIP_COLUMNS,
+    FREESOUND_IDS,
+    SOURCES,
+    ClipError,
+    Clips,
+    Problem,
+    batches,
+    check_clips,
+    clip_list_hash,
+    clip_table,
+    pick_unseen,
+    read_clips,
+    register_source,
+    resolve_labels,
+    split_by_fold,
+    split_by_recording,
+    targets,
+)
 from spa_lib.runs import make_config
 from spa_lib.train import train
 
@@ -20,8 +37,12 @@ def test_rows_are_told_apart_whatever_the_index(tmp_path, noise, table_of):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(source="esc-50"), "Did you mean 'esc50'"), (dict(source="csv", on_problem="drop"), "on_problem"), (dict(source="csv", eval_fold=1), "unknown option of csv"),
-    (dict(source="csv"), "needs root="), (dict(source="audioset"), "needs root=")])
+    (dict(source="esc-50"), "Did you mean 'esc50'"),
+    (dict(source="csv", on_problem="drop"), "on_problem"),
+    (dict(source="csv", eval_fold=1), "unknown option of csv"),
+    (dict(source="csv"), "needs root="),
+    (dict(source="audioset"), "needs root="),
+])
 def test_wrong_choices(wrong, message, ontology):
     with pytest.raises(ValueError, match=message):
         read_clips(ontology=ontology, **wrong)
@@ -41,12 +62,15 @@ def test_targets(ontology, rows_of):
 def test_hash_is_of_the_list_alone(rows_of):
     table = rows_of([("a", ("/m/06mb1", "/m/03m9d0z")), ("b", ("/m/06mb1",))])
     assert clip_list_hash(table) == clip_list_hash(table[::-1].assign(path="elsewhere"))
-    others = [table.assign(clip_id=["c0", "x"]), table.assign(start_seconds=1.0), table.assign(mids=[("/m/06mb1",)] * 2), table[:1]]
+    others = [table.assign(clip_id=["c0", "x"]), table.assign(start_seconds=1.0),
+              table.assign(mids=[("/m/06mb1",)] * 2), table[:1]]
     assert len({clip_list_hash(t) for t in [table, *others]}) == 5
     assert clip_list_hash(table) == "666c426483d3a3e6d75a57bda598661a8227fff259b96ef8992ccb3244650973"
 
 
-recordings = st.lists(st.tuples(st.sampled_from([f"r{i}" for i in range(12)]), st.sets(st.sampled_from("abcdef"), min_size=1, max_size=3).map(lambda s: tuple(sorted(s)))), min_size=1, max_size=40)
+names = st.sampled_from([f"r{i}" for i in range(12)])
+labels = st.sets(st.sampled_from("abcdef"), min_size=1, max_size=3).map(lambda found: tuple(sorted(found)))
+recordings = st.lists(st.tuples(names, labels), min_size=1, max_size=40)
 
 
 @settings(max_examples=200, deadline=None)
@@ -54,7 +78,8 @@ recordings = st.lists(st.tuples(st.sampled_from([f"r{i}" for i in range(12)]), s
 def test_split_never_divides_a_recording(rows, fraction, seed, rows_of):
     table = rows_of(rows)
     a, b = split_by_recording(table, fraction, seed)
-    assert not set(a.recording) & set(b.recording) and sorted([*a.clip_id, *b.clip_id]) == sorted(table.clip_id)
+    assert not set(a.recording) & set(b.recording)
+    assert sorted([*a.clip_id, *b.clip_id]) == sorted(table.clip_id)
     of = lambda part, m: {r for r, mids in zip(part.recording, part.mids) if m in mids}
     one_sided = {m for m in "abcdef" if len(of(table, m)) > 1 and not (of(a, m) and of(b, m))}
     assert set(a.attrs["one_sided"]) == set(b.attrs["one_sided"]) == one_sided
@@ -63,9 +88,13 @@ def test_split_never_divides_a_recording(rows, fraction, seed, rows_of):
 
 
 @settings(max_examples=100, deadline=None)
-@given(sizes=st.lists(st.lists(st.integers(1, 5), min_size=2, max_size=8), min_size=1, max_size=6), fraction=st.sampled_from([0.1, 0.3, 0.5, 0.9]), seed=st.integers(0, 3))
+@given(sizes=st.lists(st.lists(st.integers(1, 5), min_size=2, max_size=8), min_size=1, max_size=6),
+       fraction=st.sampled_from([0.1, 0.3, 0.5, 0.9]), seed=st.integers(0, 3))
 def test_single_label_classes_are_on_both_sides(sizes, fraction, seed, rows_of):
-    rows = [(f"{c}-{r}", (f"m{c}",)) for c, recs in enumerate(sizes) for r, n in enumerate(recs) for _ in range(n)]
+    rows = []
+    for c, of_class in enumerate(sizes):
+        for r, n in enumerate(of_class):
+            rows += [(f"{c}-{r}", (f"m{c}",))] * n
     a, b = split_by_recording(rows_of(rows), fraction, seed)
     every = {f"m{c}" for c in range(len(sizes))}
     assert {m for m, in a.mids} == {m for m, in b.mids} == every and a.attrs["one_sided"] == ()
@@ -88,7 +117,8 @@ def test_split_refuses(fraction, rows_of):
 
 
 def test_split_of_real_clips(shared, ontology):
-    table = read_clips("audioset", shared / "data" / "audioset_mini", ontology, recording_pattern=FREESOUND_IDS)
+    folder = shared / "data" / "audioset_mini"
+    table = read_clips("audioset", folder, ontology, recording_pattern=FREESOUND_IDS)
     train = table[table.split == "train"]
     for seed in range(3):
         a, b = split_by_recording(train, 0.2, seed)
@@ -96,7 +126,7 @@ def test_split_of_real_clips(shared, ontology):
         assert abs(len(b) / len(train) - 0.2) < 0.06
 
 
-# ---- the register of sources --------------------------------------------------------------------------------
+# ---- the register of sources ------------------------------------------------------------------------------
 
 @pytest.fixture
 def register():
@@ -143,7 +173,8 @@ def test_a_run_on_a_source_from_outside(barks, tmp_path):
 
 
 def test_a_name_is_taken_once(barks, register):
-    with pytest.raises(ValueError, match="'barks' is taken by .*bark_clips.*register .*other_clips under another"):
+    taken = "'barks' is taken by .*bark_clips.*register .*other_clips under another"
+    with pytest.raises(ValueError, match=taken):
         @register_source("barks")
         def other_clips(root):
             pass
@@ -175,7 +206,7 @@ def test_options_of_synth_are_those_of_its_function(ontology, tmp_path, monkeypa
         read_clips("synth", ontology=ontology, n_trian=1)
 
 
-# ---- labels and sides ---------------------------------------------------------------------------------------
+# ---- labels and sides -------------------------------------------------------------------------------------
 
 def test_labels_become_classes_each_once(ontology):
     table = clip_table("abcd", [""] * 4, [("Rain", "/m/06mb1"), ("Dog", "Bark"), ("Rian", "Human voice"), ()])

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spa_lib.data import (
-    Batch, ClipError, Clips, WholeClips, batches, check_clips, load_waveform, targets)
+from spa_lib.data import Batch, ClipError, Clips, WholeClips, batches, check_clips, load_waveform, targets
 
 
 def cut(path, share):
@@ -51,17 +50,23 @@ def test_cache_changes_nothing(seven, ontology):
     before = kept.load(6).copy()
     kept[6][0].zero_()
     assert np.array_equal(kept.load(6), before), "an item is a copy"
-    assert kept.fill(progress=False) == sum(4 * round(8000 * (0.2 + 0.1 * i)) for i in range(7)) and read.fill(progress=False) == 0
+    size = sum(4 * round(8000 * (0.2 + 0.1 * i)) for i in range(7))
+    assert kept.fill(progress=False) == size and read.fill(progress=False) == 0
 
 
 def test_crop_depends_on_seed_epoch_and_index_alone(seven, ontology):
-    make = lambda seed=0, epoch=0: (c := Clips(seven, ontology, 8000, 0.1, seed=seed), c.set_epoch(epoch))[0]
+    def make(seed=0, epoch=0):
+        clips = Clips(seven, ontology, 8000, 0.1, seed=seed)
+        clips.set_epoch(epoch)
+        return clips
+
     one, other = make(), make()
     forwards, backwards = [one[i][0] for i in range(7)], [other[i][0] for i in reversed(range(7))][::-1]
     assert all(torch.equal(x, y) for x, y in zip(forwards, backwards))
     np.random.seed(1), torch.manual_seed(1)
     assert torch.equal(make()[6][0], forwards[6])
-    assert not torch.equal(make(seed=1)[6][0], forwards[6]) and not torch.equal(make(epoch=1)[6][0], forwards[6])
+    assert not torch.equal(make(seed=1)[6][0], forwards[6])
+    assert not torch.equal(make(epoch=1)[6][0], forwards[6])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -74,7 +79,8 @@ def test_batches(seven, ontology, workers, cache):
     loader = batches(clips, 2, order, workers)
     found = list(loader)
     assert torch.equal(torch.get_rng_state(), state), "the global random state is left alone"
-    assert len(loader) == 3 and [b.wave.shape[0] for b in found] == [2, 2, 1] and {b.sample_rate for b in found} == {8000}
+    assert len(loader) == 3 and [b.wave.shape[0] for b in found] == [2, 2, 1]
+    assert {b.sample_rate for b in found} == {8000}
     assert torch.equal(torch.cat([b.wave for b in found]), plain)
     assert [i for b in found for i in b.clip_ids] == [str(i) for i in order]
     assert torch.equal(torch.cat([b.y for b in found]), torch.from_numpy(clips.targets[order]).float())
@@ -103,7 +109,8 @@ def test_a_wrong_rate_is_an_error(seven, ontology):
 
 def test_whole_clips(seven):
     clips = WholeClips(seven, 8000)
-    assert [len(clips.load(i)) for i in range(len(clips))] == [round(8000 * (0.2 + 0.1 * i)) for i in range(7)]
+    lengths = [len(clips.load(i)) for i in range(len(clips))]
+    assert lengths == [round(8000 * (0.2 + 0.1 * i)) for i in range(7)]
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -117,7 +124,8 @@ def test_short_clips(tmp_path, ontology, cache, caplog, noise, table_of):
     with pytest.raises(ClipError, match="clip 'short': too short"):
         Clips(table, ontology, 16000, 0.5, min_seconds=0.5, cache=cache)[1]
     with caplog.at_level(logging.WARNING, "spa_lib"):
-        clips = Clips(table, ontology, 16000, 0.5, min_seconds=0.5, on_problem="leave_out", cache=cache, crop="start")
+        clips = Clips(table, ontology, 16000, 0.5, crop="start", on_problem="leave_out", cache=cache,
+                      min_seconds=0.5)
     assert "left out 1 of 3 clips: 1 too short" in caplog.text
     assert clips.clip_ids == ["long", "other"] and len(clips.targets) == 2
     assert np.array_equal(clips[1][0], load_waveform(paths[2], 16000)[:8000])

@@ -14,14 +14,26 @@ import pytest
 import soundfile
 
 from spa_lib.data import (
-    CLIP_COLUMNS, FREESOUND_IDS, Clips, DatasetAudio, check_clips, clip_list_hash, dataset_clips, encode,
-    load_waveform, manifest, pack, read_clips, targets)
+    CLIP_COLUMNS,
+    FREESOUND_IDS,
+    Clips,
+    DatasetAudio,
+    check_clips,
+    clip_list_hash,
+    dataset_clips,
+    encode,
+    load_waveform,
+    manifest,
+    pack,
+    read_clips,
+    targets,
+)
 
 RATE = 16000
 LABELS = ("/m/06mb1", "/m/03m9d0z", "/m/0bt9lr", "/m/068hy", "/m/0jbk")
 
 
-# ---- the csv source and everything about tables -------------------------------------------------------------
+# ---- the csv source and everything about tables -----------------------------------------------------------
 
 def write_csv(folder, lines, header="path,labels"):
     (folder / "mine.csv").write_text("\n".join([header, *lines]) + "\n")
@@ -36,10 +48,12 @@ def three(tmp_path, noise):
 
 
 def test_csv_labels(three, ontology):
-    lines = ['a/0.wav,"/m/06mb1,/m/03m9d0z"', 'a/1.wav,"Crowing, cock-a-doodle-doo; Rain"', "a/2.wav,/m/06mb1;Wind;Rain"]
+    lines = ['a/0.wav,"/m/06mb1,/m/03m9d0z"', 'a/1.wav,"Crowing, cock-a-doodle-doo; Rain"',
+             "a/2.wav,/m/06mb1;Wind;Rain"]
     table = read_clips("csv", write_csv(three, lines), ontology, add_ancestors=False)
     assert tuple(table.columns) == CLIP_COLUMNS and table.attrs["problems"] == []
-    assert list(table.mids) == [("/m/06mb1", "/m/03m9d0z"), ("/m/07qn5dc", "/m/06mb1"), ("/m/06mb1", "/m/03m9d0z")]
+    rain, wind, crowing = "/m/06mb1", "/m/03m9d0z", "/m/07qn5dc"
+    assert list(table.mids) == [(rain, wind), (crowing, rain), (rain, wind)]
     assert list(table.clip_id) == list(table.recording) == ["a/0.wav", "a/1.wav", "a/2.wav"]
     assert set(table.split) == {"train"} and set(table.fold) == {-1} and table.start_seconds.isna().all()
     above = read_clips("csv", write_csv(three, lines), ontology)
@@ -50,14 +64,20 @@ def test_csv_labels(three, ontology):
 
 def test_csv_other_columns(three, ontology):
     header = "path,labels,clip_id,split,fold,recording,start_seconds,end_seconds,remark"
-    table = read_clips("csv", write_csv(three, ["a/0.wav,Rain,x,eval,3,r,0.1,0.2,NA", "a/1.wav,Rain,,,,,,,"], header), ontology)
-    assert table.iloc[0].to_dict() | dict(mids=None, path=None) == dict(clip_id="x", path=None, start_seconds=0.1, end_seconds=0.2, mids=None, split="eval", fold=3, recording="r")
-    assert table.clip_id[1] == table.recording[1] == "a/1.wav" and table.fold[1] == -1 and np.isnan(table.end_seconds[1])
+    lines = ["a/0.wav,Rain,x,eval,3,r,0.1,0.2,NA", "a/1.wav,Rain,,,,,,,"]
+    table = read_clips("csv", write_csv(three, lines, header), ontology)
+    first = table.drop(columns=["mids", "path"]).iloc[0].to_dict()
+    assert first == dict(clip_id="x", start_seconds=0.1, end_seconds=0.2, split="eval", fold=3, recording="r")
+    assert table.clip_id[1] == table.recording[1] == "a/1.wav"
+    assert table.fold[1] == -1 and np.isnan(table.end_seconds[1])
     assert Clips(table, ontology, 16000, 0.05).load(0).shape == (1600,)
 
 
 @pytest.mark.parametrize("header, line, message", [
-    ("path,label", "a/0.wav,Rain", "no column 'labels'"), ("path,labels,split", "a/0.wav,Rain,test", "unknown split"), ("path,labels,fold", "a/0.wav,Rain,one", "column 'fold'")])
+    ("path,label", "a/0.wav,Rain", "no column 'labels'"),
+    ("path,labels,split", "a/0.wav,Rain,test", "unknown split"),
+    ("path,labels,fold", "a/0.wav,Rain,one", "column 'fold'"),
+])
 def test_csv_that_is_none(three, ontology, header, line, message):
     with pytest.raises(ValueError, match=message):
         read_clips("csv", write_csv(three, [line], header), ontology)
@@ -65,19 +85,23 @@ def test_csv_that_is_none(three, ontology, header, line, message):
 
 def test_every_problem_of_a_list(three, ontology, caplog):
     (three / "a" / "2.wav").write_bytes(b"")
-    lines = ["a/0.wav,Rain", "a/1.wav,Rian", "a/0.wav,Wind", "a/2.wav,Rain", "a/9.wav,Rain", "a/1.wav,", "a/1.wav,Human sounds"]
-    path = write_csv(three, [f"{line},{i}" if i != 2 else f"{line},0" for i, line in enumerate(lines)], "path,labels,clip_id")
+    lines = ["a/0.wav,Rain,0", "a/1.wav,Rian,1", "a/0.wav,Wind,0", "a/2.wav,Rain,3", "a/9.wav,Rain,4",
+             "a/1.wav,,5", "a/1.wav,Human sounds,6"]
+    path = write_csv(three, lines, "path,labels,clip_id")
     with pytest.raises(ValueError) as e:
         read_clips("csv", path, ontology)
     message = str(e.value)
-    assert message.startswith("6 of 7 clips cannot be used: 2 unknown label, 1 duplicated id, 1 empty, 1 missing, 1 no label")
-    assert "did you mean 'Rain'" in message and "... and 1 more" in message and "on_problem='leave_out'" in message
+    counts = "2 unknown label, 1 duplicated id, 1 empty, 1 missing, 1 no label"
+    assert message.startswith(f"6 of 7 clips cannot be used: {counts}")
+    for part in ("did you mean 'Rain'", "... and 1 more", "on_problem='leave_out'"):
+        assert part in message
     with caplog.at_level(logging.WARNING, "spa_lib"):
         table = read_clips("csv", path, ontology, on_problem="leave_out")
     assert caplog.text.count("left out 6 of 7 clips") == 1
     assert list(table.clip_id) == ["0"] and list(table.mids)[0][0] == "/m/06mb1"
     found = [(p["clip_id"], p["problem"]) for p in table.attrs["problems"]]
-    assert found == [("1", "unknown label"), ("0", "duplicated id"), ("3", "empty"), ("4", "missing"), ("5", "no label"), ("6", "unknown label")]
+    assert found == [("1", "unknown label"), ("0", "duplicated id"), ("3", "empty"), ("4", "missing"),
+                     ("5", "no label"), ("6", "unknown label")]
     assert "not one of its 527 classes" in table.attrs["problems"][-1]["detail"]
     json.dumps(table.attrs["problems"])
 
@@ -89,14 +113,15 @@ def cut(path, share):
 
 def test_problems_add_up(three, ontology):
     cut(three / "a" / "1.wav", 0.5)
-    table = read_clips("csv", write_csv(three, ["a/0.wav,Rain", "a/1.wav,Rain", "a/9.wav,Rain"]), ontology, on_problem="leave_out")
+    path = write_csv(three, ["a/0.wav,Rain", "a/1.wav,Rain", "a/9.wav,Rain"])
+    table = read_clips("csv", path, ontology, on_problem="leave_out")
     table = check_clips(table, on_problem="leave_out", progress=False)
     assert [p["problem"] for p in table.attrs["problems"]] == ["missing", "truncated"]
 
 
-# ---- AudioSet's layout --------------------------------------------------------------------------------------
+# ---- AudioSet's layout ------------------------------------------------------------------------------------
 
-HEAD = "# Segments csv created by a test\n# num_ytids=2\n# YTID, start_seconds, end_seconds, positive_labels\n"
+HEAD = "# Segments csv of a test\n# num_ytids=2\n# YTID, start_seconds, end_seconds, positive_labels\n"
 
 
 def test_audioset_layout(tmp_path, ontology, noise):
@@ -107,7 +132,8 @@ def test_audioset_layout(tmp_path, ontology, noise):
     table = read_clips("audioset", tmp_path, ontology)
     assert list(table.clip_id) == ["abc.def", "--4gqARaEJE"] and list(table.split) == ["train", "eval"]
     assert table.mids[1] == ("/m/068hy", "/m/0bt9lr") and table.start_seconds.isna().all()
-    only = read_clips("audioset", tmp_path, ontology, segments="eval_segments.csv", whole_soundtracks=True, add_ancestors=True)
+    only = read_clips("audioset", tmp_path, ontology, segments="eval_segments.csv", whole_soundtracks=True,
+                      add_ancestors=True)
     assert (only.start_seconds[0], only.end_seconds[0]) == (0.5, 1.5) and "/m/0jbk" in only.mids[0]
     assert Clips(only, ontology, 16000, 9.0).load(0).shape == (16000,)
     noise(tmp_path / "clips" / "abc.def.ogg", 2.0)
@@ -120,15 +146,19 @@ def test_audioset_layout(tmp_path, ontology, noise):
 def test_recording_pattern(tmp_path, ontology, noise):
     for name in ("1-100032-A-0", "100032-3-0-2"):
         noise(tmp_path / "clips" / f"{name}.wav", 0.1)
-    (tmp_path / "train_segments.csv").write_text(HEAD + '1-100032-A-0, 0, 1, "/m/0bt9lr"\n100032-3-0-2, 0, 1, "/m/0bt9lr"\n')
-    assert list(read_clips("audioset", tmp_path, ontology, recording_pattern=FREESOUND_IDS).recording) == ["100032", "100032"]
+    lines = '1-100032-A-0, 0, 1, "/m/0bt9lr"\n100032-3-0-2, 0, 1, "/m/0bt9lr"\n'
+    (tmp_path / "train_segments.csv").write_text(HEAD + lines)
+    table = read_clips("audioset", tmp_path, ontology, recording_pattern=FREESOUND_IDS)
+    assert list(table.recording) == ["100032", "100032"]
     with pytest.raises(ValueError, match="matches 1 of 2 clip ids, not 1-100032-A-0"):
         read_clips("audioset", tmp_path, ontology, recording_pattern=r"^(\d+)-\d+-\d+-\d+$")
 
 
 def test_real_clips_in_audioset_layout(shared, ontology):
-    table = read_clips("audioset", shared / "data" / "audioset_mini", ontology, recording_pattern=FREESOUND_IDS)
-    assert table.split.value_counts().to_dict() == {"train": 904, "eval": 589} and table.attrs["problems"] == []
+    folder = shared / "data" / "audioset_mini"
+    table = read_clips("audioset", folder, ontology, recording_pattern=FREESOUND_IDS)
+    assert table.split.value_counts().to_dict() == {"train": 904, "eval": 589}
+    assert table.attrs["problems"] == []
     train, held_out = table[table.split == "train"], table[table.split == "eval"]
     assert not set(train.recording) & set(held_out.recording)
     for part in (train, held_out):
@@ -141,21 +171,24 @@ def test_real_clips_in_audioset_layout(shared, ontology):
 
 @pytest.mark.slow
 def test_real_clips_decode(shared, ontology):
-    for source, root in (("audioset", "audioset_mini"), ("esc50", "ESC-50-part"), ("urbansound8k", "UrbanSound8K-part")):
+    folders = dict(audioset="audioset_mini", esc50="ESC-50-part", urbansound8k="UrbanSound8K-part")
+    for source, root in folders.items():
         table = read_clips(source, shared / "data" / root, ontology)
         assert len(check_clips(table, progress=False)) == len(table)
 
 
-# ---- ESC-50 and UrbanSound8K --------------------------------------------------------------------------------
+# ---- ESC-50 and UrbanSound8K ------------------------------------------------------------------------------
 
 def test_real_esc50(shared, ontology):
     table = read_clips("esc50", shared / "data" / "ESC-50-part", ontology)
-    weak = [p for p in table.attrs["problems"]]
-    assert {p["problem"] for p in weak} == {"weak match"} and {p["detail"] for p in weak} == {"drinking_sipping", "can_opening", "washing_machine"}
+    weak = table.attrs["problems"]
+    assert {p["problem"] for p in weak} == {"weak match"}
+    assert {p["detail"] for p in weak} == {"drinking_sipping", "can_opening", "washing_machine"}
     assert len(table) == 731 - 24 and len(weak) == 24
     every = pd.read_csv(shared / "data" / "ESC-50-part" / "meta" / "esc50.csv")
     kept = every[~every.category.isin({p["detail"] for p in weak})]
-    assert table.fold.tolist() == kept.fold.tolist() and table.recording.tolist() == kept.src_file.astype(str).tolist()
+    assert table.fold.tolist() == kept.fold.tolist()
+    assert table.recording.tolist() == kept.src_file.astype(str).tolist()
     held_out = read_clips("esc50", shared / "data" / "ESC-50-part", ontology, eval_fold=4)
     assert (held_out.split == "eval").sum() == (held_out.fold == 4).sum() == 376
     with pytest.raises(ValueError, match="eval_fold"):
@@ -171,7 +204,8 @@ def test_real_urbansound8k(shared, ontology):
 
 def esc_files(labels=("dog", "can_opening", "rain")):
     rows = [f"{i}-10{i}-A-0.wav,{i},0,{c},True,10{i},A" for i, c in enumerate(labels, 1)]
-    files = {"meta/esc50.csv": "\n".join(["filename,fold,target,category,esc10,src_file,take", *rows]).encode()}
+    head = "filename,fold,target,category,esc10,src_file,take"
+    files = {"meta/esc50.csv": "\n".join([head, *rows]).encode()}
     for i in range(1, len(labels) + 1):
         out = io.BytesIO()
         soundfile.write(out, 0.1 * np.random.default_rng(i).standard_normal(1600), 16000, format="WAV")
@@ -182,7 +216,8 @@ def esc_files(labels=("dog", "can_opening", "rain")):
 def urbansound_files():
     rows = ["77-3-0-0.wav,77,0,1,1,1,3,dog_bark", "88-8-0-0.wav,88,0,1,1,2,8,siren"]
     wav = esc_files()["audio/1-101-A-0.wav"]
-    return {"metadata/UrbanSound8K.csv": "\n".join(["slice_file_name,fsID,start,end,salience,fold,classID,class", *rows]).encode(),
+    head = "slice_file_name,fsID,start,end,salience,fold,classID,class"
+    return {"metadata/UrbanSound8K.csv": "\n".join([head, *rows]).encode(),
             "audio/fold1/77-3-0-0.wav": wav, "audio/fold2/88-8-0-0.wav": wav, "audio/fold1/.DS_Store": b"x"}
 
 
@@ -227,22 +262,27 @@ def test_esc50_is_downloaded_when_asked_for(served, tmp_path, ontology, root):
     folder, url = served
     (folder / "master.zip").write_bytes(zipped(esc_files(), "ESC-50-master/"))
     root = root and tmp_path / root
-    with pytest.raises(FileNotFoundError, match="download=True to fetch https://github.com/karoldvl/ESC-50/archive/master.zip"):
+    official = "https://github.com/karoldvl/ESC-50/archive/master.zip"
+    with pytest.raises(FileNotFoundError, match=f"download=True to fetch {official}"):
         read_clips("esc50", root, ontology)
     table = read_clips("esc50", root, ontology, download=True, url=f"{url}/master.zip")
-    assert list(table.clip_id) == ["1-101-A-0", "3-103-A-0"] and list(table.fold) == [1, 3] and list(table.recording) == ["101", "103"]
+    assert list(table.clip_id) == ["1-101-A-0", "3-103-A-0"]
+    assert list(table.fold) == [1, 3] and list(table.recording) == ["101", "103"]
     assert check_clips(table, progress=False).equals(table)
     where = root or tmp_path / "cache" / "data" / "esc50"
-    assert (where / "meta" / "esc50.csv").is_file() and not list(where.parent.glob(".*")) and not list((tmp_path / "cache" / "downloads").iterdir())
+    assert (where / "meta" / "esc50.csv").is_file() and not list(where.parent.glob(".*"))
+    assert not list((tmp_path / "cache" / "downloads").iterdir())
     (folder / "master.zip").unlink()
-    assert read_clips("esc50", root, ontology, download=True).equals(table), "what is there is not fetched again"
+    again = read_clips("esc50", root, ontology, download=True)
+    assert again.equals(table), "what is there is not fetched again"
 
 
 @pytest.mark.parametrize("top", ["UrbanSound8K/", ""])
 def test_urbansound8k_is_downloaded_when_asked_for(served, ontology, top):
     folder, url = served
     (folder / "UrbanSound8K.tar.gz").write_bytes(tarred(urbansound_files(), top))
-    table = read_clips("urbansound8k", None, ontology, download=True, url=f"{url}/UrbanSound8K.tar.gz?download=1")
+    url = f"{url}/UrbanSound8K.tar.gz?download=1"
+    table = read_clips("urbansound8k", None, ontology, download=True, url=url)
     assert list(table.clip_id) == ["77-3-0-0", "88-8-0-0"] and list(table.recording) == ["77", "88"]
     assert table.mids[0] == ("/m/05tny_", *[a for a in ontology.ancestors("/m/05tny_") if a in ontology.mids])
 
@@ -258,7 +298,8 @@ def test_a_bad_archive_leaves_nothing(served, tmp_path, ontology, name, make, me
     (folder / name).write_bytes(make())
     with pytest.raises(ValueError, match=f"{message}.*Delete it") as e:
         read_clips("esc50", tmp_path / "esc", ontology, download=True, url=f"{url}/{name}")
-    assert "downloads" in str(e.value) and not (tmp_path / "esc").exists() and not (tmp_path / "out.txt").exists()
+    assert "downloads" in str(e.value)
+    assert not (tmp_path / "esc").exists() and not (tmp_path / "out.txt").exists()
 
 
 def test_a_folder_with_other_files_is_left_alone(served, tmp_path, ontology):
@@ -273,34 +314,46 @@ def waveform(seed, seconds=0.25):
     return np.random.default_rng(seed).integers(-9000, 9000, round(seconds * RATE)).astype(np.float32) / 32768
 
 
-# ---- datasets -----------------------------------------------------------------------------------------------
+# ---- datasets ---------------------------------------------------------------------------------------------
 
 def test_rows_of_a_dataset(tmp_path, ontology):
     wave = waveform(3)
     flac = encode(wave, RATE)
     (tmp_path / "clip.flac").write_bytes(flac)
-    rows = [dict(id="a.1", labels=["Rain", "/m/03m9d0z"], audio=dict(array=wave, sampling_rate=RATE)), dict(id=2, labels="Bark", audio=dict(bytes=flac, path=None)),
-            dict(id="c", labels=[ontology.index("Dog")], audio=dict(path=str(tmp_path / "clip.flac"))), dict(id="d", labels=["Rain"], audio=dict(array=np.stack([wave, wave]), sampling_rate=RATE)),
-            dict(id="e", labels=["Rain"], audio=dict(array=np.array([np.nan]), sampling_rate=RATE)), dict(id="f", labels=["Rain"], audio=dict(bytes=flac[:90]))]
+    stereo = np.stack([wave, wave])
+    rows = [
+        dict(id="a.1", labels=["Rain", "/m/03m9d0z"], audio=dict(array=wave, sampling_rate=RATE)),
+        dict(id=2, labels="Bark", audio=dict(bytes=flac, path=None)),
+        dict(id="c", labels=[ontology.index("Dog")], audio=dict(path=str(tmp_path / "clip.flac"))),
+        dict(id="d", labels=["Rain"], audio=dict(array=stereo, sampling_rate=RATE)),
+        dict(id="e", labels=["Rain"], audio=dict(array=np.array([np.nan]), sampling_rate=RATE)),
+        dict(id="f", labels=["Rain"], audio=dict(bytes=flac[:90])),
+    ]
     table, audio = dataset_clips(rows, ontology, split="eval")
     index = pack(table, tmp_path / "out", audio=audio, progress=False)
     assert {p["clip_id"]: p["problem"] for p in index["problems"]} == {"e": "non-finite", "f": "undecodable"}
     there = read_clips("shards", tmp_path / "out", ontology)
     assert there.clip_id.tolist() == ["a.1", "2", "c", "d"] and set(there.split) == {"eval"}
-    assert [sorted(ontology.name(m) for m in mids) for mids in there.mids] == [["Rain", "Wind"], ["Bark"], ["Dog"], ["Rain"]]
+    names = [sorted(ontology.name(m) for m in mids) for mids in there.mids]
+    assert names == [["Rain", "Wind"], ["Bark"], ["Dog"], ["Rain"]]
     assert all(np.array_equal(load_waveform(p, RATE), wave) for p in there.path)
     with pytest.raises(ValueError, match="unknown label.*Did you mean|unknown label.*did you mean"):
         dataset_clips([dict(id="a", labels="Barke", audio={})], ontology)
-    kept, audio = dataset_clips([dict(id="a", labels="Nothing at all", audio={}), *rows[:2]], ontology, on_problem="leave_out")
-    assert pack(kept, tmp_path / "kept", audio=audio, progress=False)["clips"] == 2, "rows keep their sound when one before them is left out"
+    rows = [dict(id="a", labels="Nothing at all", audio={}), *rows[:2]]
+    kept, audio = dataset_clips(rows, ontology, on_problem="leave_out")
+    index = pack(kept, tmp_path / "kept", audio=audio, progress=False)
+    assert index["clips"] == 2, "rows keep their sound when one before them is left out"
 
 
 def test_a_hugging_face_dataset(tmp_path, ontology):
     datasets = pytest.importorskip("datasets")
     wave = waveform(3)
     sound = datasets.Features(dict(bytes=datasets.Value("binary"), path=datasets.Value("string")))
-    features = datasets.Features(dict(id=datasets.Value("string"), audio=sound, labels=datasets.Sequence(datasets.ClassLabel(names=["Rain", "Wind"]))))
-    rows = datasets.Dataset.from_list([dict(id=f"r{n}", audio=dict(bytes=encode(wave * 0.5**n, RATE), path=None), labels=[n % 2]) for n in range(4)], features)
+    labels = datasets.Sequence(datasets.ClassLabel(names=["Rain", "Wind"]))
+    features = datasets.Features(dict(id=datasets.Value("string"), audio=sound, labels=labels))
+    flacs = [dict(bytes=encode(wave * 0.5**n, RATE), path=None) for n in range(4)]
+    rows = [dict(id=f"r{n}", audio=flac, labels=[n % 2]) for n, flac in enumerate(flacs)]
+    rows = datasets.Dataset.from_list(rows, features)
     rows = rows.cast_column("audio", datasets.Audio(sampling_rate=RATE))
     table, audio = dataset_clips(rows, ontology)
     pack(table, tmp_path / "out", audio=audio, clips_per_shard=2, progress=False)
@@ -322,7 +375,7 @@ def loose(folder, n_train, n_eval):
     return read_clips("audioset", folder)
 
 
-# ---- manifest -----------------------------------------------------------------------------------------------
+# ---- manifest ---------------------------------------------------------------------------------------------
 
 def test_manifest_counts_what_is_there(tmp_path, ontology):
     table = loose(tmp_path, 40, 10)
@@ -334,8 +387,10 @@ def test_manifest_counts_what_is_there(tmp_path, ontology):
     there = read_clips("audioset", tmp_path, on_problem="leave_out")
     pack(there, tmp_path / "shards", progress=False)
     m = manifest(lists, read_clips("shards", tmp_path / "shards"))
-    assert m.total.listed.to_dict() == {"eval_segments.csv": 10, "train_segments.csv": 40, "all": 50} and m.total.missing["all"] == 4
-    assert m.missing.set_index("clip_id").problem.to_dict() == {**dict.fromkeys(gone, "missing"), "train9": "undecodable"}
+    assert m.total.listed.to_dict() == {"eval_segments.csv": 10, "train_segments.csv": 40, "all": 50}
+    assert m.total.missing["all"] == 4
+    reasons = dict.fromkeys(gone, "missing") | {"train9": "undecodable"}
+    assert m.missing.set_index("clip_id").problem.to_dict() == reasons
     kept = table[~table.clip_id.isin([*gone, "train9"])]
     assert m.classes.listed.to_dict() == table.mids.explode().value_counts()[m.classes.index].to_dict()
     assert m.classes.present.to_dict() == kept.mids.explode().value_counts()[m.classes.index].to_dict()

@@ -34,15 +34,9 @@ from spa_lib.metrics import (
 from spa_lib.metrics import ap as ap_module
 from spa_lib.metrics import intervals as intervals_module
 from spa_lib.metrics import ontology_ap as ontology_ap_module
-from spa_lib.ontology import Ontology
 
 seeds = st.integers(0, 10**6)
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
-
-
-@pytest.fixture(scope="module")
-def ontology():
-    return Ontology.audioset()
 
 
 def tree_distances(rng, C):

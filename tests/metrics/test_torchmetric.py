@@ -6,12 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spa_lib.metrics import WEIGHTINGS, mean_average_precision, omap, omap_on_device
-from spa_lib.ontology import Ontology
-
-
-@pytest.fixture(scope="module")
-def ontology():
-    return Ontology.audioset()
 
 
 def table(rng, N, C, values):

@@ -8,15 +8,40 @@ import pytest
 from spa_lib.metrics import paired_bootstrap
 from spa_lib.ontology import METHODS, Ontology
 from spa_lib.runs import (
-    SPA_FIELDS, Resampled, RunConfig, by_seed, candidate_table, caption, choose, comparable, compare,
-    comparison_key, config_hash, evaluated, experiments, find_runs, grid, identity, level_table, local_fields,
-    make_config, over_seeds, paired_runs, paired_table, provenance, read_run, run_command, run_name,
-    runs_table, variant_of, write_config, write_results,
+    SPA_FIELDS,
+    Resampled,
+    RunConfig,
+    by_seed,
+    candidate_table,
+    caption,
+    choose,
+    comparable,
+    compare,
+    comparison_key,
+    config_hash,
+    evaluated,
+    experiments,
+    find_runs,
+    grid,
+    identity,
+    level_table,
+    local_fields,
+    make_config,
+    over_seeds,
+    paired_runs,
+    paired_table,
+    provenance,
+    read_run,
+    run_command,
+    run_name,
+    runs_table,
+    variant_of,
+    write_config,
+    write_results,
 )
 
 NAMES = ["Speech", "Laughter", "Giggle", "Dog", "Bark", "Music", "Guitar", "Vehicle"] # as in conftest
 CLASSES = Ontology.audioset().subset(NAMES)
-LOCAL = local_fields(RunConfig)
 
 
 # ---- the key
@@ -26,7 +51,7 @@ def test_runs_that_differ_in_a_field_are_compared_only_where_it_is_free(field):
     value = getattr(RunConfig(), field)
     other = {str: f"{value}x", int: 7, float: 0.123, bool: not value, type(None): "x"}[type(value)]
     changed = replace(RunConfig(), **{field: other})
-    free = field in (*SPA_FIELDS, *LOCAL, "seed")
+    free = field in (*SPA_FIELDS, *local_fields(RunConfig), "seed")
     assert (comparison_key(changed) == comparison_key(RunConfig())) == free
     assert comparison_key(changed, free=[field]) == comparison_key(RunConfig(), free=[field])
 
@@ -34,7 +59,7 @@ def test_runs_that_differ_in_a_field_are_compared_only_where_it_is_free(field):
 def test_a_checkpoint_counts_by_its_file_name():
     a, b = (replace(RunConfig(), checkpoint=f"{folder}/mn04.pt") for folder in ("one", "two"))
     assert comparison_key(a) == comparison_key(b) != comparison_key(RunConfig())
-    assert identity(a)["checkpoint"] == "mn04.pt" and not set(LOCAL) & set(identity(a))
+    assert identity(a)["checkpoint"] == "mn04.pt" and not set(local_fields(RunConfig)) & set(identity(a))
 
 
 # ---- which runs
@@ -114,14 +139,16 @@ def test_experiments_and_paired_runs_find_the_same_pairs(folder, make_run):
     make_run(folder, 0, epochs=5), make_run(folder, 1, 0.2)
     runs = evaluated(folder, "synth")
     found = experiments(runs)
-    in_experiments = {names(e.pairs(variant)) for e in found for variant in e.variants if variant != "without"}
+    with_spa = [(e, variant) for e in found for variant in e.variants if variant != "without"]
+    in_experiments = {names(e.pairs(variant)) for e, variant in with_spa}
     assert in_experiments - {frozenset()} == {names(pairs) for pairs in paired_runs(runs)}
     table, columns = paired_table(runs), ["without", "with_spa", "difference", "low", "high"]
     table = table[table.metric == "OmAP"].set_index(["encoder", "method", "alpha"])
     for e in found:
         for variant in METHODS:
             if len(e.pairs(variant)) > 1:
-                row, ours = table.loc[f"{e.config.encoder} tiny", variant, e.config.alpha], compare(e.pairs(variant))
+                row = table.loc[f"{e.config.encoder} tiny", variant, e.config.alpha]
+                ours = compare(e.pairs(variant))
                 assert ours["seeds"] == row.seeds
                 ours = [ours[k] for k in ("a", "b", "difference", "low", "high")]
                 assert ours == pytest.approx([100 * row[name] for name in columns])
@@ -167,7 +194,7 @@ def test_the_local_fields_part_no_experiment(folder):
         config = json.loads((path / "config.json").read_text())
         (path / "config.json").write_text(json.dumps(config | {"root": "elsewhere", "device": "cuda"}))
     runs = evaluated(folder, "synth")
-    assert set(LOCAL) >= {"root", "device"} and all(e.pairs() for e in experiments(runs))
+    assert set(local_fields(RunConfig)) >= {"root", "device"} and all(e.pairs() for e in experiments(runs))
     assert {r.config.root for r in runs if r.config.encoder == "ast"} == {None, "elsewhere"}
 
 
@@ -181,7 +208,8 @@ def test_intervals_over_recordings_are_those_of_the_paired_bootstrap(folder):
         key = metric.lower()
         direct = paired_bootstrap(a.targets, a.scores, b.scores, key, CLASSES.distances, **options).difference
         ours = resampled.difference([(a, b)], metric)
-        assert (ours.value, ours.low, ours.high) == pytest.approx((direct.value, direct.low, direct.high), abs=1e-12)
+        expected = pytest.approx((direct.value, direct.low, direct.high), abs=1e-12)
+        assert (ours.value, ours.low, ours.high) == expected
     row = compare(e.pairs(), "OmAP", resampled)
     assert row["low_both"] <= min(row["low"], row["low_recordings"]) <= row["difference"]
     assert row["difference"] <= max(row["high"], row["high_recordings"]) <= row["high_both"]
@@ -219,7 +247,8 @@ BASE = make_config("real", encoder="mn", size="base", root="CLIPS", freeze=True,
 def pretend(folder, cfg, mAP, OmAP, clips_hash="0"):
     path = folder / run_name(cfg)
     write_config(path, cfg)
-    metrics = dict(mAP=dict(value=mAP), OmAP=dict(value=OmAP), config_hash=config_hash(cfg), clips_hash=clips_hash)
+    metrics = dict(mAP=dict(value=mAP), OmAP=dict(value=OmAP))
+    metrics |= dict(config_hash=config_hash(cfg), clips_hash=clips_hash)
     write_results(path, metrics, ["a"], ["/m/0"], np.ones((1, 1)), np.ones((1, 1)), ["a"])
     return read_run(path)
 

@@ -37,7 +37,7 @@ def figures(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_drawn_twice_is_equal_byte_for_byte_and_another_run_shows(root, folder, make_run, figures, name, capsys):
+def test_drawn_twice_is_equal_and_another_run_shows(root, folder, make_run, figures, name, capsys):
     drawn = []
     for time in range(3):
         if time == 2:

@@ -6,15 +6,24 @@ import pytest
 import yaml
 from papermill.cli import _resolve_type
 
-import spa_lib.train
+from spa_lib.cli import TrainCommand
 from spa_lib.papermill import notebook_parameters
 from spa_lib.runs import (
-    RunConfig, config_hash, grid, make_config, plan_runs, read_plan, run_command, run_name, train_parameters,
+    RunConfig,
+    config_hash,
+    grid,
+    make_config,
+    plan_runs,
+    read_plan,
+    run_command,
+    run_name,
+    train_parameters,
 )
 from spa_lib.semanticac.studies import NOTEBOOKS, semantic_runs
 
 CONFIGS = [
-    make_config("demo", seed=2), make_config("demo", alpha=0.0, epochs=3), make_config("smoke", encoder="passt"),
+    make_config("demo", seed=2), make_config("demo", alpha=0.0, epochs=3),
+    make_config("smoke", encoder="passt"),
     make_config("paper", encoder="htsat", root="x"),
     make_config("real", encoder="mn", size="base", checkpoint="a/b.pt", root="x", method="desc",
                 recording_pattern=r"^\d+-(\d+)$"),
@@ -28,16 +37,15 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("cfg", CONFIGS, ids=run_name)
-def test_the_command_makes_the_run(cfg, monkeypatch):
-    words, made = shlex.split(run_command(cfg)), []
+def test_the_command_makes_the_run(cfg):
+    words = shlex.split(run_command(cfg))
     if words[0] == "papermill":
         values = {words[i + 1]: _resolve_type(words[i + 2]) for i, word in enumerate(words) if word == "-p"}
-        made.append(make_config(values.pop("scale", "demo"), **values))
+        made = make_config(values.pop("scale", "demo"), **values)
     else:
         assert words[:3] == ["python", "-m", "spa_lib.train"]
-        monkeypatch.setattr(spa_lib.train, "train", lambda cfg, *rest, **options: made.append(cfg))
-        spa_lib.train.main(words[3:])
-    assert config_hash(made[0]) == config_hash(cfg) and made[0].root != "x"
+        (made,) = TrainCommand(tuple(words[3:])).configs()
+    assert config_hash(made) == config_hash(cfg) and made.root != "x"
 
 
 def test_both_kinds_of_command_are_tried_above():
@@ -83,7 +91,8 @@ def test_a_wrong_name_in_a_plan_is_refused():
 
 def test_a_group_takes_from_the_plan_what_it_leaves_out():
     plan = dict(parameters=dict(scale="smoke", alpha=0.3), encoders=dict(ast={}, mn=dict(alpha=0.2)))
-    plan["groups"] = dict(a=dict(variants=["without", "desc"]), b=dict(variants=["desc"], alphas=[0.1], seeds=[4]))
+    other = dict(variants=["desc"], alphas=[0.1], seeds=[4])
+    plan["groups"] = dict(a=dict(variants=["without", "desc"]), b=other)
     found = {(r.config.encoder, r.config.alpha, r.config.seed): r.groups for r in plan_runs(plan).values()}
     a = {("ast", 0.0, 0): ("a",), ("ast", 0.3, 0): ("a",), ("mn", 0.0, 0): ("a",), ("mn", 0.2, 0): ("a",)}
     assert found == a | {("ast", 0.1, 4): ("b",), ("mn", 0.1, 4): ("b",)}
@@ -91,7 +100,8 @@ def test_a_group_takes_from_the_plan_what_it_leaves_out():
 
 def test_a_group_with_a_grid_has_every_combination():
     plan = dict(parameters=dict(scale="real", epochs=3), encoders=dict(mn={}))
-    candidates = dict(variants=["desc"], alphas=[0.1, 0.3], grid=dict(epochs=[2, 4], eval_fold=[1, 2]), seeds=2)
+    candidates = dict(variants=["desc"], alphas=[0.1, 0.3], seeds=2)
+    candidates["grid"] = dict(epochs=[2, 4], eval_fold=[1, 2])
     plan["groups"] = dict(candidates=candidates)
     configs = [r.config for r in plan_runs(plan).values()]
     found = [(c.seed, c.alpha, c.epochs, c.eval_fold) for c in configs]
