@@ -341,7 +341,8 @@ def made_up(folder, rng):
     table = esc50_classes(["exact", "near"]).reset_index()
     K, full = len(table), Ontology.audioset()
     mids = [m for m in full.mids if m in set(table.mid)]
-    place, ancestors = [mids.index(m) for m in table.mid], {m: full.ancestors(m) for m in table.mid}
+    columns_of_classes = [mids.index(m) for m in table.mid]
+    ancestors = {m: full.ancestors(m) for m in table.mid}
     lean = symmetric(rng, K, 3)**2
     p = np.exp(lean/4 - 5) + 8*np.eye(K)
     p /= p.sum(1, keepdims=True)
@@ -366,7 +367,7 @@ def made_up(folder, rng):
         for gain, values in variants:
             cfg = make_config("real", encoder="mn", size="base", seed=seed, **values)
             out = np.empty((len(truth), K))
-            out[:, place] = 1/(1 + np.exp(-(z + gain*lean[truth])))
+            out[:, columns_of_classes] = 1/(1 + np.exp(-(z + gain*lean[truth])))
             half = dict(value=0.5)
             metrics = dict(mAP=half, OmAP=half, config_hash=config_hash(cfg), clips_hash="made up") | sizes
             run_folder = folder/"runs"/run_name(cfg)
