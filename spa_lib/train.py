@@ -19,7 +19,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
@@ -127,7 +127,7 @@ def load_data(
     return Data(ontology, train, evaluate, list(problems.values()))
 
 # %% ../nbs/04_train.ipynb #cell-13
-def set_precision(cfg: RunConfig):
+def set_precision(cfg: RunConfig) -> None:
     "On a GPU, float32 is float32, and TF32 only where `precision` asks for it."
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
 

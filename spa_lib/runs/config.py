@@ -108,7 +108,7 @@ def checked_config(
     A field is declared as `Literal["a", "b"]` for a closed set, `Annotated[str, OneOf(REGISTER)]` for names
     of a register, `NonNegativeInt` or `Annotated[float, AtLeast(0), LessThan(1)]` for numbers with bounds,
     and `Local[...]` around any of these for what is no part of a run's identity."""
-    declared = {f.name: f.type for f in fields(kind)}
+    declared = {f.name: f.type for f in fields(kind)} # type: ignore[arg-type]
     for name in values: one_of(name, declared, "run parameter")
     return kind(**{name: _checked_value(name, value, declared[name]) for name, value in values.items()})
 

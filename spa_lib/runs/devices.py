@@ -192,7 +192,7 @@ def share_batch_norm(group: Processes, model: nn.Module) -> None:
         m.running_var.lerp_(var*n/(n - 1), rate)
         return y
     for m in model.modules() if group.count > 1 else ():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m)
+        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m) # type: ignore[method-assign]
 
 # %% ../../nbs/runs/devices.ipynb #44670ada
 def _destroy_group() -> None:
@@ -234,10 +234,11 @@ def launch(
                "-m", module, *arguments]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1)//processes))
     environment = os.environ | {"OMP_NUM_THREADS": threads}
-    child = dict(env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    child: dict = dict(env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                  preexec_fn=_end_with_parent if sys.platform == "linux" else None)
     errors = []
     with subprocess.Popen(command, **child) as p:
+        assert p.stdout is not None # it is a pipe
         try:
             for line in io.TextIOWrapper(p.stdout, errors="replace", newline=""): # a bar's \r stays one
                 if re.match(r"(\[rank\d+\]: )?[\w.]*(Error|Exception): ", line):

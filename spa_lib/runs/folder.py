@@ -61,7 +61,7 @@ def write_results(
     recordings, # [N], for intervals that resample recordings
 ) -> None:
     "Write `scores.npz`, then `metrics.json`, whose presence says that the run is finished."
-    arrays = dict(
+    arrays: dict = dict(
         clip_ids=np.array(clip_ids, dtype=str),
         mids=np.array(mids, dtype=str),
         targets=np.asarray(targets, dtype=np.uint8),

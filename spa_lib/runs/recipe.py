@@ -149,7 +149,7 @@ def schedule_factor(
                        recipe.final_rate)
 
 # %% ../../nbs/runs/recipe.ipynb #cell-28
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
     "adam-amsgrad": partial(torch.optim.Adam, amsgrad=True),

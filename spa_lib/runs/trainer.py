@@ -257,6 +257,7 @@ class Trainer:
 
     def scores(self) -> np.ndarray: # [N, C]
         "Scores of the evaluation clips now."
+        assert self.evaluation is not None, "this trainer was given no evaluation clips"
         return predict_clips(self.task.model, self.evaluation, self.recipe.batch_size, self.device,
                              self.processes, self.workers)
 

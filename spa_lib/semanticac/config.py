@@ -12,12 +12,26 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 # %% ../../nbs/semanticac/config.ipynb #cell-3
-from ..encoders import CHECKPOINTS, encoder_names
 from ..beyond import BRANCHES, Centred
 from ..data import LABELLED_SETS
-from ..runs import AtLeast, LessThan, Local, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt
-from ..runs import SCHEDULES, RecipeConfig, Run, checked_config, config_hash
-from ..runs import find_runs, read_run, runs_dir
+from ..encoders import CHECKPOINTS, encoder_names
+from spa_lib.runs import (
+    SCHEDULES,
+    AtLeast,
+    LessThan,
+    Local,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOf,
+    PositiveInt,
+    RecipeConfig,
+    Run,
+    checked_config,
+    config_hash,
+    find_runs,
+    read_run,
+    runs_dir,
+)
 from .losses import LOSSES
 from .model import SIMILARITY
 from .text_tower import PROMPTS

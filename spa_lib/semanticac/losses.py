@@ -9,6 +9,7 @@ __all__ = ['LOSSES', 'similarity_matrix', 'diagonal_loss', 'multi_positive_loss'
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
 from ..losses import cosines
 from ..utils import one_of
 

@@ -9,6 +9,7 @@ __all__ = ['SIMILARITY', 'MapEncoder', 'CBAM', 'CSCM', 'PlainProjection', 'FlatP
 
 # %% ../../nbs/semanticac/model.ipynb #cell-2
 from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -12,8 +12,14 @@ from pathlib import Path
 
 # %% ../../nbs/semanticac/studies.ipynb #3f8d208a
 from ..runs import PlannedRun, Run, checkpoint_path, is_finished
-from .config import SEMANTIC_SCALES, SemanticConfig, read_semantic, semantic_config
-from .config import semantic_dir, semantic_name
+from spa_lib.semanticac.config import (
+    SEMANTIC_SCALES,
+    SemanticConfig,
+    read_semantic,
+    semantic_config,
+    semantic_dir,
+    semantic_name,
+)
 from .losses import LOSSES
 from .text_tower import PROMPTS
 from ..utils import one_of

@@ -9,13 +9,15 @@ __all__ = ['PAPER_ACCURACY', 'LIKE_FOR_LIKE', 'CORPORA', 'paper_accuracy', 'accu
 # %% ../../nbs/semanticac/tables.ipynb #cell-2
 from collections.abc import Callable
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
+from ..metrics import resampled
 from ..runs import Run
 from .config import SemanticConfig, encoder_in_words, semantic_variant
-from .studies import runs_of
 from .model import is_correct
-from ..metrics import resampled
+from .studies import runs_of
 from ..utils import one_of
 
 # %% ../../nbs/semanticac/tables.ipynb #cell-4

@@ -8,13 +8,19 @@ __all__ = ['PROMPTS', 'VOCABULARIES', 'SIZES', 'RN50_SHA256', 'RN50_URL', 'CLIP_
            'SentenceTower', 'make_tower']
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-2
-import gzip, importlib.util
+import gzip
+import importlib.util
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-3
 from ..encoders import read_checkpoint

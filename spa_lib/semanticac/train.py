@@ -10,6 +10,7 @@ __all__ = ['Sides', 'load_sides', 'change_speed', 'augment', 'make_map_encoder',
 # %% ../../nbs/semanticac/train.ipynb #cell-3
 from pathlib import Path
 from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import torch
@@ -18,21 +19,49 @@ from torch import Tensor, nn
 
 # %% ../../nbs/semanticac/train.ipynb #cell-4
 from ..beyond import BRANCHES
-from ..data import HOLDOUT_SEED, Clips, Embedded, batches, clip_list_hash, embed_clips
-from ..data import labelled_clips, pick_unseen, split_by_fold, split_by_recording, weak_classes
+from spa_lib.data import (
+    HOLDOUT_SEED,
+    Clips,
+    Embedded,
+    batches,
+    clip_list_hash,
+    embed_clips,
+    labelled_clips,
+    pick_unseen,
+    split_by_fold,
+    split_by_recording,
+    weak_classes,
+)
 from ..encoders import CHECKPOINTS, Frozen, create_encoder
 from ..metrics import measure, resampled
 from ..ontology import Ontology
-from ..runs import Run, Task, Trainer, config_hash, describe_run, epoch_order, is_finished, keep_last
-from ..runs import write_config, write_results
+from spa_lib.runs import (
+    Run,
+    Task,
+    Trainer,
+    config_hash,
+    describe_run,
+    epoch_order,
+    is_finished,
+    keep_last,
+    write_config,
+    write_results,
+)
 from ..text import label_features, text_features
 from ..utils import cache_dir, pick_device, seeded
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
 from .losses import similarity_matrix
-from .model import SPA, Baseline, MapEncoder, SemanticAC, Untouched
-from .model import count_parameters, is_correct
+from spa_lib.semanticac.model import (
+    SPA,
+    Baseline,
+    MapEncoder,
+    SemanticAC,
+    Untouched,
+    count_parameters,
+    is_correct,
+)
 from .text_tower import prompted
 
 # %% ../../nbs/semanticac/train.ipynb #lab-7

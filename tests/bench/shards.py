@@ -34,7 +34,7 @@ import pandas as pd
 import soundfile
 import torch
 
-from spa_lib.data import Clips, batches, load_waveform, pack, read_clips, read_index, synth_clip
+from spa_lib.data import Clips, batches, clip_table, load_waveform, pack, read_clips, read_index, synth_clip
 from spa_lib.encoders import create_encoder
 from spa_lib.ontology import Ontology
 from spa_lib.runs import epoch_order
@@ -72,24 +72,14 @@ def timed(calls, rounds):
     return {name: tuple(np.median(t, axis=0)) for name, t in taken.items()}
 
 
-def clip_table(n, **columns):
-    """A clip table of `n` rows, each of a recording of its own."""
-    whole = {"start_seconds": np.nan, "end_seconds": np.nan, "split": "train", "fold": -1}
-    return pd.DataFrame(columns | whole | {"recording": [str(i) for i in range(n)]})
-
-
 def corpus(folder, n, ontology):
     """`n` loose clips of 10 s: eight synthesised ones, each shifted in a circle by another amount."""
     synthesised = [synth_clip("train", i, SECONDS, RATE)[0] for i in range(8)]
     paths = [folder / f"{i}.wav" for i in range(n)]
     for i, path in enumerate(paths):
         soundfile.write(path, np.roll(synthesised[i % 8], 1000 * i), RATE)
-    return clip_table(
-        n,
-        clip_id=[str(i) for i in range(n)],
-        path=[str(path) for path in paths],
-        mids=[(ontology.mids[i % 9],) for i in range(n)],
-    )
+    labels = [(ontology.mids[i % 9],) for i in range(n)]
+    return clip_table([str(i) for i in range(n)], [str(path) for path in paths], labels)
 
 
 def as_flac(table, folder):
@@ -235,12 +225,8 @@ class Ticks:
 def ticks(folder, n, ontology):
     """Shards of `n` clips of 50 ms, each with one or two labels."""
     labels = np.random.default_rng(0).integers(0, len(ontology), (n, 2))
-    table = clip_table(
-        n,
-        clip_id=[f"tick{i:07d}" for i in range(n)],
-        path=[str(i) for i in range(n)],
-        mids=[tuple(dict.fromkeys(ontology.mids[c] for c in row)) for row in labels],
-    )
+    mids = [dict.fromkeys(ontology.mids[c] for c in row) for row in labels]
+    table = clip_table([f"tick{i:07d}" for i in range(n)], [str(i) for i in range(n)], mids)
     pack(table, folder, audio=Ticks(), progress=False)
 
 

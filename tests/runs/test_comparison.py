@@ -8,7 +8,6 @@ import pytest
 from spa_lib.metrics import paired_bootstrap
 from spa_lib.ontology import METHODS, Ontology
 from spa_lib.runs import (
-    LOCAL,
     SPA_FIELDS,
     Resampled,
     RunConfig,
@@ -26,6 +25,7 @@ from spa_lib.runs import (
     grid,
     identity,
     level_table,
+    local_fields,
     make_config,
     over_seeds,
     paired_runs,
@@ -51,7 +51,7 @@ def test_runs_that_differ_in_a_field_are_compared_only_where_it_is_free(field):
     value = getattr(RunConfig(), field)
     other = {str: f"{value}x", int: 7, float: 0.123, bool: not value, type(None): "x"}[type(value)]
     changed = replace(RunConfig(), **{field: other})
-    free = field in (*SPA_FIELDS, *LOCAL, "seed")
+    free = field in (*SPA_FIELDS, *local_fields(RunConfig), "seed")
     assert (comparison_key(changed) == comparison_key(RunConfig())) == free
     assert comparison_key(changed, free=[field]) == comparison_key(RunConfig(), free=[field])
 
@@ -59,7 +59,7 @@ def test_runs_that_differ_in_a_field_are_compared_only_where_it_is_free(field):
 def test_a_checkpoint_counts_by_its_file_name():
     a, b = (replace(RunConfig(), checkpoint=f"{folder}/mn04.pt") for folder in ("one", "two"))
     assert comparison_key(a) == comparison_key(b) != comparison_key(RunConfig())
-    assert identity(a)["checkpoint"] == "mn04.pt" and not set(LOCAL) & set(identity(a))
+    assert identity(a)["checkpoint"] == "mn04.pt" and not set(local_fields(RunConfig)) & set(identity(a))
 
 
 # ---- which runs
@@ -194,7 +194,7 @@ def test_the_local_fields_part_no_experiment(folder):
         config = json.loads((path / "config.json").read_text())
         (path / "config.json").write_text(json.dumps(config | {"root": "elsewhere", "device": "cuda"}))
     runs = evaluated(folder, "synth")
-    assert set(LOCAL) >= {"root", "device"} and all(e.pairs() for e in experiments(runs))
+    assert set(local_fields(RunConfig)) >= {"root", "device"} and all(e.pairs() for e in experiments(runs))
     assert {r.config.root for r in runs if r.config.encoder == "ast"} == {None, "elsewhere"}
 
 

@@ -5,7 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spa_lib.semanticac.losses import (
-    apart_loss, diagonal_loss, multi_positive_loss, semantic_loss, similarity_matrix,
+    apart_loss,
+    diagonal_loss,
+    multi_positive_loss,
+    semantic_loss,
+    similarity_matrix,
 )
 
 

@@ -11,8 +11,16 @@ from spa_lib.semanticac import train as module
 from spa_lib.semanticac.config import find_semantic, read_semantic, semantic_config, semantic_name
 from spa_lib.semanticac.model import is_correct
 from spa_lib.semanticac.train import (
-    accuracy, augment, change_speed, load_sides, make_map_encoder, make_system, make_trainer, recompute_norms,
-    score_clips, train_semantic,
+    accuracy,
+    augment,
+    change_speed,
+    load_sides,
+    make_map_encoder,
+    make_system,
+    make_trainer,
+    recompute_norms,
+    score_clips,
+    train_semantic,
 )
 
 

@@ -8,7 +8,14 @@ import torch
 from spa_lib.ontology import Ontology
 from spa_lib.semanticac.model import count_parameters
 from spa_lib.semanticac.text_tower import (
-    PROMPTS, TextTower, clip_merges, learn_merges, load_clip, make_tower, prompted, tokenizer,
+    PROMPTS,
+    TextTower,
+    clip_merges,
+    learn_merges,
+    load_clip,
+    make_tower,
+    prompted,
+    tokenizer,
 )
 
 needs_clip = pytest.mark.skipif(
