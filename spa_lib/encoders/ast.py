@@ -122,7 +122,7 @@ class AST(Encoder):
     unused_prefixes = ("v.head.", "v.head_dist.")
 
     def __init__(self,
-        size: str = "base",
+        size: str = "base", # whose numbers these are; `create_encoder` looks them up in `sizes`
         dim: int = 768, # width of a token, U
         depth: int = 12, # blocks
         stride: int = 10, # of the patches

@@ -241,7 +241,7 @@ class HTSAT(Encoder):
     mask_value = None # masks act behind the first batch norm
 
     def __init__(self,
-        size: str = "base",
+        size: str = "base", # whose numbers these are; `create_encoder` looks them up in `sizes`
         dim: int = 96, # width of the first stage; U is eight times that
         depths: tuple[int, ...] = (2, 2, 6, 2), # blocks of the four stages
         heads: tuple[int, ...] = (4, 8, 16, 32), # of the four stages

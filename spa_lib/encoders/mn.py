@@ -64,7 +64,7 @@ def unit(
 class SqueezeExcite(nn.Module):
     "Channel attention; the squeeze is a quarter of the channels."
     def __init__(self,
-        channels: int,
+        channels: int, # of the map
     ):
         super().__init__()
         squeeze = rounded(channels//4)
@@ -80,7 +80,7 @@ class SqueezeExcite(nn.Module):
 class ChannelAttention(nn.Module):
     "The release may also attend over frequency or time; its AudioSet files hold the channel layer alone."
     def __init__(self,
-        channels: int,
+        channels: int, # of the map
     ):
         super().__init__()
         self.conc_se_layers = nn.ModuleList([SqueezeExcite(channels)])
@@ -98,7 +98,7 @@ class InvertedResidual(nn.Module):
         expanded: int, # channels in between
         c_out: int, # channels
         attend: bool, # with squeeze-excite
-        activation: type[nn.Module],
+        activation: type[nn.Module], # after the first two convolutions
         stride: int, # of the depthwise convolution
     ):
         super().__init__()
@@ -155,7 +155,7 @@ class MN(Encoder):
     head_prefix = "classifier."
 
     def __init__(self,
-        size: str = "base",
+        size: str = "base", # whose numbers these are; `create_encoder` looks them up in `sizes`
         width: float = 1.0, # multiplies the channels
         clip_seconds: float = 10.0, # s; no layer depends on it
         n_mels: int = 128, # released too: 40, 64, 256

@@ -59,7 +59,7 @@ class Cnn14(Encoder):
     mask_value = None # masks act behind the first batch norm
 
     def __init__(self,
-        size: str = "base",
+        size: str = "base", # whose numbers these are; `create_encoder` looks them up in `sizes`
         width: int = 64, # channels of the first block
         clip_seconds: float = 10.0, # s; no layer depends on it
         n_mels: int = 64, # of the native front end

@@ -59,7 +59,7 @@ class PaSST(Encoder):
     unused_prefixes = ("head_dist.",)
 
     def __init__(self,
-        size: str = "base",
+        size: str = "base", # whose numbers these are; `create_encoder` looks them up in `sizes`
         dim: int = 768, # width of a token, U
         depth: int = 12, # blocks
         stride: int = 10, # of the patches

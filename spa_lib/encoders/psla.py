@@ -57,7 +57,7 @@ class Conv(nn.Conv2d):
         stride: int = 1, # in both directions
         groups: int = 1, # of channels that do not mix
         late: bool = False, # pad by one, right and bottom only
-        bias: bool = False,
+        bias: bool = False, # with a bias
     ):
         super().__init__(c_in, c_out, kernel, stride, 0 if late else kernel//2, groups=groups, bias=bias)
         self.late = late
@@ -68,7 +68,7 @@ class Conv(nn.Conv2d):
 
 # %% ../../nbs/encoders/psla.ipynb #cell-12
 def norm(
-    channels: int,
+    channels: int, # of the map
 ) -> nn.BatchNorm2d:
     "EfficientNet's batch norm: eps 1e-3, momentum 0.01."
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
@@ -148,8 +148,8 @@ class AttentionHead(nn.Module):
     "PSLA's aggregation: class-wise attention over time, four heads."
     def __init__(self,
         features: int, # U
-        n_classes: int,
-        heads: int = 4,
+        n_classes: int, # of the answer
+        heads: int = 4, # that are mixed
     ):
         super().__init__()
         self.att = nn.ModuleList(nn.Conv2d(features, n_classes, 1) for _ in range(heads))
@@ -182,7 +182,7 @@ class PSLA(Encoder):
     head_prefix = "attention."
 
     def __init__(self,
-        size: str = "base",
+        size: str = "base", # whose numbers these are; `create_encoder` looks them up in `sizes`
         width: float = 1.1, # multiplies the channels of B0
         depth: float = 1.2, # multiplies its repeats
         features: int = 1408, # U
