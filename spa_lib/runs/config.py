@@ -314,7 +314,7 @@ def variant_values(
 
 # %% ../../nbs/runs/config.ipynb #c8db58f1
 def identity(
-    cfg: RunConfig, # or the configuration of the second paper
+    cfg: Any, # a RunConfig, or the configuration of the second paper
 ) -> dict: # field -> value
     "What makes a run this run: every field that is not `Local`; a checkpoint counts by its file name."
     local = local_fields(type(cfg))
@@ -325,7 +325,7 @@ def identity(
     return values
 
 def config_hash(
-    cfg: RunConfig, # or the configuration of the second paper
+    cfg: Any, # a RunConfig, or the configuration of the second paper
 ) -> str: # 10 hexadecimal digits
     "The SHA-256 of what in a run's identity differs from the defaults."
     default = type(cfg)()

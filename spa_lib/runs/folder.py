@@ -45,7 +45,7 @@ class Run:
 # %% ../../nbs/runs/folder.ipynb #cell-21
 def write_config(
     folder: str|Path, # of the run
-    cfg: RunConfig, # or the configuration of the second paper
+    cfg: Any, # a RunConfig, or the configuration of the second paper
 ) -> Path: # config.json
     "Write `config.json`: all parameters, resolved, and their hash."
     text = json.dumps(asdict(cfg) | {"config_hash": config_hash(cfg)}, indent=1)

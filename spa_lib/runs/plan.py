@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,7 @@ def group_values(
 @dataclass(frozen=True)
 class PlannedRun:
     "One run of a plan."
-    config: RunConfig
+    config: Any # a RunConfig, or a SemanticConfig of the second paper
     parameters: dict # of nbs/04_train.ipynb, which runs it
     groups: tuple    # of the plan that it belongs to
 

@@ -84,9 +84,7 @@ class SemanticRecipe(RecipeConfig):
     head_learning_rate: NonNegativeFloat = 1e-3 # of the similarity module or the classifier
     text_learning_rate: NonNegativeFloat = 3e-4 # of the text tower
     weight_decay: NonNegativeFloat = 5e-4
-    momentum: NonNegativeFloat = 0.9            # of sgd, Nesterov's
     schedule: Annotated[str, OneOf(SCHEDULES)] = "exponential" # see spa_lib.runs.recipe.SCHEDULES
-    gamma: NonNegativeFloat = 0.96              # exponential: all rates are multiplied by this every epoch
     clip_gradient: NonNegativeFloat = 0.0       # largest gradient norm; 0 = off
     mixup_rate: NonNegativeFloat = 0.0          # 0 = off, as it must be
     augment: bool = False                       # AudioCLIP's augmentation
@@ -111,7 +109,7 @@ _PAPER = dict(
     epochs=50, augment=True,
     optimizer="sgd", learning_rate=8e-5, head_learning_rate=8e-5, text_learning_rate=8e-5,
 )
-SEMANTIC_SCALES = {
+SEMANTIC_SCALES: dict[str, dict] = { # name -> fields that differ from the defaults
     "smoke": dict(per_class=5, clip_seconds=1.0, epochs=1, dim=32, bootstrap=20),
     "demo": dict(encoder="ast", per_class=30, clip_seconds=1.0, dim=256, epochs=6),
     "scratch": dict(source="esc10", encoder="ast", clip_seconds=2.5, dim=256, epochs=40),
@@ -155,7 +153,7 @@ def semantic_config(
 # %% ../../nbs/semanticac/config.ipynb #cell-14
 def semantic_variant(cfg: SemanticConfig) -> str: # "baseline", "semanticac-cscm", "spa-concat", ...
     "Which row of a table a run belongs to."
-    parts = [cfg.system]
+    parts: list[str] = [cfg.system]
     if cfg.system == "semanticac":
         parts.append(cfg.similarity)
         if cfg.tower != "small":

@@ -9,6 +9,7 @@ __all__ = ['SIMILARITY', 'MapEncoder', 'CBAM', 'CSCM', 'PlainProjection', 'FlatP
 
 # %% ../../nbs/semanticac/model.ipynb #cell-2
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,7 +186,7 @@ def count_parameters(module: nn.Module) -> int: # trained numbers
 class SemanticAC(nn.Module):
     "Audio encoder, similarity module and text tower, trained together (section 2)."
     def __init__(self,
-        encoder: nn.Module, # its `embed` gives maps M [B, d, h, w]
+        encoder: Any, # a module whose `embed` gives maps M [B, d, h, w]
         shape: tuple[int, int, int], # (d, h, w)
         names: Sequence[str], # of the classes that are learned, in the order of the labels
         candidates: Sequence[str]|None = None, # of the classes that `scores` compares; None: `names`
@@ -207,7 +208,7 @@ class SemanticAC(nn.Module):
         self.candidates = self.texts if candidates is None else prompted(candidates, prompt)
         self.kind = kind
         self.log_scale = nn.Parameter(torch.tensor(logit_scale).log(), requires_grad=learn_scale)
-        self.candidate_features = None # T of the candidates, kept while nothing is trained
+        self.candidate_features: Tensor|None = None # T of the candidates, kept while nothing is trained
 
     def scale(self) -> Tensor: # scalar
         "Factor of the cosines; where it is learned, 100 at most, as CLIP's."
@@ -246,7 +247,7 @@ class SemanticAC(nn.Module):
 class Baseline(nn.Module):
     "The same encoder and similarity module with a classifier and no text (Table 3's baseline)."
     def __init__(self,
-        encoder: nn.Module, # its `embed` gives maps M [B, d, h, w]
+        encoder: Any, # a module whose `embed` gives maps M [B, d, h, w]
         shape: tuple[int, int, int], # (d, h, w)
         n_classes: int,
         dim: int = 1024, # numbers between similarity module and classifier
@@ -280,7 +281,7 @@ class Baseline(nn.Module):
 class MeanEncoder(nn.Module):
     "An encoder whose `embed` gives X_hat again, from M: the mean over the positions."
     def __init__(self,
-        encoder: nn.Module, # its `embed` gives maps M [B, d, h, w]
+        encoder: Any, # a module whose `embed` gives maps M [B, d, h, w]
     ):
         super().__init__()
         self.encoder = encoder
@@ -295,8 +296,11 @@ class MeanEncoder(nn.Module):
 
 class SPA(nn.Module):
     "The first paper's model on clips with one label."
+    distances: Tensor
+    candidates: Tensor|None
+
     def __init__(self,
-        encoder: nn.Module, # its `embed` gives maps M [B, d, h, w]
+        encoder: Any, # a module whose `embed` gives maps M [B, d, h, w]
         features: np.ndarray, # text features T_hat [C, V] of the classes that are learned
         distances: Tensor, # edges between these classes [C, C]
         dim: int = 1024, # D of the joint space

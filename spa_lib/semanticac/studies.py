@@ -6,6 +6,7 @@
 __all__ = ['ARTEFACTS', 'NOTEBOOKS', 'REAL', 'FOLDS', 'SEEDS', 'ONE_SEED', 'study', 'study_command', 'runs_of', 'semantic_runs']
 
 # %% ../../nbs/semanticac/studies.ipynb #41208f03
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -32,7 +33,7 @@ _CSCM = dict(similarity="cscm")
 _SPA = [dict(system="spa", method=method, text_branch=branch)
         for branch in ("trained", "contrastive") for method in ("concat", "semanticac")]
 
-ARTEFACTS = { # name -> (kind of corpus, variants)
+ARTEFACTS: dict[str, tuple[str, list[dict]]] = { # name -> (kind of corpus, variants)
     "table1_esc50": ("esc", [_BASELINE, _BASELINE_CSCM, _PLAIN, _CSCM]),
     "table2_urbansound8k": ("urban", [_BASELINE, _BASELINE_CSCM, _PLAIN, _CSCM]),
     "table3_similarity": ("esc-one", [_BASELINE, _BASELINE_CSCM, _PLAIN, dict(similarity="lstm"),
@@ -61,7 +62,7 @@ REAL = ("scratch", "real", "finetune") # scales on real clips that a laptop can 
 _FIVE = (1, 2, 3, 4, 5)
 _TEN = tuple(range(1, 11))
 
-FOLDS = { # kind of corpus -> scale -> folds, or draws of unseen classes
+FOLDS: dict[str, dict[str, tuple]] = { # kind of corpus -> scale -> folds, or draws of unseen classes
     "esc": dict(smoke=(1,), demo=(4,)),
     "esc-one": dict(smoke=(1,), demo=(4,), scratch=(4,), real=(4,), finetune=(4,), paper=(4,)),
     "urban": dict(smoke=(1,), demo=(8,), scratch=(1, 2), real=(1, 2), finetune=(1, 2), paper=_TEN),
@@ -96,8 +97,8 @@ def _left_out(variant: dict, scale: str) -> bool:
 def study(
     artefact: str, # one of ARTEFACTS
     scale: str = "demo", # one of SEMANTIC_SCALES
-    folds: list[int]|None = None, # None: those of the artefact at this scale
-    seeds: list[int]|None = None, # None: those of the artefact at this scale
+    folds: Sequence[int]|None = None, # None: those of the artefact at this scale
+    seeds: Sequence[int]|None = None, # None: those of the artefact at this scale
     **values, # further fields of SemanticConfig, for all runs; what a variant sets is kept
 ) -> list[SemanticConfig]: # one a run, without repetition
     "The configurations of all runs that an artefact is made of."

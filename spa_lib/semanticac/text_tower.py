@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -55,10 +55,10 @@ def clip_merges() -> tuple[tuple[str, str], ...]: # 48,894 pairs
         raise ImportError("CLIP's byte-pair vocabulary comes with an optional package of 2 MB: "
             "pip install --no-deps open_clip_torch (the extra 'clip' installs it with all that open_clip "
             "wants, torchvision among it); or choose vocabulary='names'")
-    path = Path(spec.submodule_search_locations[0])/"bpe_simple_vocab_16e6.txt.gz"
+    path = Path(str(spec.origin)).parent/"bpe_simple_vocab_16e6.txt.gz"
     with gzip.open(path, "rt", encoding="utf-8") as f:
         lines = f.read().split("\n")[1:49152 - 256 - 2 + 1]
-    return tuple(tuple(line.split()) for line in lines)
+    return tuple((first, second) for first, second in map(str.split, lines))
 
 # %% ../../nbs/semanticac/text_tower.ipynb #cell-11
 def _merge(word: tuple, pair: tuple) -> tuple:
@@ -226,6 +226,7 @@ class SentenceTower(nn.Module):
         max_tokens: int = 76, # longer texts are cut
     ):
         super().__init__()
+        network: Any
         self.tokens, network = load_text_model(model)
         self.network = network.requires_grad_(True)
         self.dim = dim # C

@@ -9,7 +9,7 @@ __all__ = ['Sides', 'load_sides', 'change_speed', 'augment', 'make_map_encoder',
 
 # %% ../../nbs/semanticac/train.ipynb #cell-3
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,7 @@ def load_sides(
         train, evaluate = split_by_recording(train, cfg.holdout, HOLDOUT_SEED)
     seen = {mid: name for mid, name in names.items() if mid not in unseen}
     evaluated = {mid: names[mid] for mid in unseen} or seen
-    common = dict(clip_seconds=cfg.clip_seconds, pad=cfg.pad, seed=cfg.seed, cache=cfg.cache)
+    common: dict[str, Any] = dict(clip_seconds=cfg.clip_seconds, pad=cfg.pad, seed=cfg.seed, cache=cfg.cache)
     return Sides(
         Clips(train, full.subset(list(seen)), cfg.train_rate or sample_rate,
               crop="centre" if cfg.freeze else "random", **common),
@@ -146,7 +146,7 @@ def embed_sides(
     device: str|torch.device = "cpu",
 ) -> Sides: # of maps instead of waveforms
     "Both sides with the map of each clip, computed once or read from the cache."
-    maps = {}
+    maps: dict[str, Any] = {}
     for side in ("train", "evaluate"):
         clips = getattr(data, side)
         maps[side] = Embedded(clips, embed_clips(encoder, clips, device=device))
@@ -163,9 +163,9 @@ def spa_features(
 
 def make_system(
     cfg: SemanticConfig,
-    encoder: nn.Module, # its `embed` gives maps
+    encoder: Any, # a module whose `embed` gives maps
     data: Sides,
-) -> nn.Module: # with `loss` and `scores`
+) -> Any: # a module with `embed`, `loss` and `scores`
     "The model of a run; equal seeds give equal audio sides, whatever the text."
     full = Ontology.audioset()
     if cfg.system == "untouched":
@@ -192,10 +192,10 @@ class SemanticTask(Task):
 
     def __init__(self,
         cfg: SemanticConfig, # its learning rates, and whether clips are augmented
-        model: nn.Module, # on its device
+        model: Any, # a module with `embed` and `loss`, on its device
     ):
         self.cfg = cfg
-        self.model = model
+        self.model: Any = model
 
     def parameter_groups(self) -> list[dict]:
         "Encoder, text tower, and the rest, each with its peak rate."
@@ -234,7 +234,7 @@ class SemanticTask(Task):
 # %% ../../nbs/semanticac/train.ipynb #cell-12
 @torch.no_grad()
 def recompute_norms(
-    model: nn.Module, # with `scores`
+    model: Any, # a module with `scores`
     clips: Clips, # of the training side
     batch_size: int = 16,
     seed: int = 0, # of the order and the augmentation
@@ -260,7 +260,7 @@ def recompute_norms(
 # %% ../../nbs/semanticac/train.ipynb #cell-15
 @torch.no_grad()
 def score_clips(
-    model: nn.Module, # with `scores`
+    model: Any, # a module with `scores`
     clips: Clips, # [N] clips
     batch_size: int = 32,
     device: str|torch.device = "cpu",
@@ -382,7 +382,7 @@ def train_semantic(
         return read_semantic(folder)
     write_config(folder, cfg)
     device = pick_device(cfg.device)
-    encoder = make_map_encoder(cfg)
+    encoder: Any = make_map_encoder(cfg)
     checkpoint = encoder.checkpoint
     data = load_sides(cfg, encoder.sample_rate)
     if cfg.freeze:
