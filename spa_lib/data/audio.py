@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -104,7 +105,7 @@ def _body(url: str, headers: dict, retry: urllib3.Retry, timeout: float) -> byte
             try:
                 return reply.read()
             except (ProtocolError, ReadTimeoutError) as e:
-                retry = reply.retries.increment("GET", url, error=e)
+                retry = (reply.retries or retry).increment("GET", url, error=e)
         retry.sleep()
 
 def read_url(
@@ -160,7 +161,10 @@ def read_shard_range(
 
     Raises ClipError that names the shard, the offset and the way out (missing, truncated, damaged),
     and OSError where an address does not answer."""
-    shard, offset, size, crc32 = SHARD_RANGE.fullmatch(path).groups()
+    found = SHARD_RANGE.fullmatch(path)
+    if found is None:
+        raise ValueError(f"{path!r} is no byte range of a shard: see shard_range")
+    shard, offset, size, crc32 = found.groups()
     first, stop = int(offset), int(offset) + int(size)
     way_out = f"delete {shard} and pack again, or run spa_lib.data.verify to see all that is wrong"
     try:
@@ -214,7 +218,7 @@ def clip_source(
     return path
 
 # %% ../../nbs/data/audio.ipynb #cell-12
-def _is_given(t: float|None) -> bool:
+def _is_given(t: float|None) -> TypeGuard[float]:
     "Whether a time is stated: neither None nor nan."
     return t is not None and not math.isnan(t)
 
@@ -274,7 +278,7 @@ def decode_clip(
 ) -> tuple[np.ndarray, int]: # float32 [frames], the mean of the channels; the rate in Hz
     "Decode, and average the channels. Raises ClipError, named by the path."
     source = path if isinstance(path, io.BytesIO) else clip_source(path)
-    path = "bytes" if source is path else os.fspath(path)
+    path = "bytes" if isinstance(path, io.BytesIO) else os.fspath(path)
     decode, failures = _decoder(path, source)
     try:
         x, rate, lacking = decode(source, start, end)
@@ -352,10 +356,9 @@ def fit_length(
     spare = len(wave) - samples
     if spare < 0:
         return np.pad(wave, (0, -spare)) if pad == "zero" else np.resize(wave, samples)
-    if crop == "random" and rng is None:
-        raise ValueError("crop='random' needs rng, a numpy Generator")
+    first = 0 if crop == "start" else spare//2
     if crop == "random":
+        if rng is None:
+            raise ValueError("crop='random' needs rng, a numpy Generator")
         first = int(rng.integers(spare + 1))
-    else:
-        first = 0 if crop == "start" else spare//2
     return wave[first:first + samples]

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -190,7 +191,8 @@ def recordings_of(
         matched = len(found) - len(lost)
         raise ValueError(f"recording_pattern {pattern!r} matches {matched} of {len(found)} clip ids, "
                          f"not {', '.join(lost[:3])}")
-    return ["-".join(g for g in match.groups() if g is not None) or match.group() for match in found]
+    matches = [match for match in found if match]
+    return ["-".join(g for g in match.groups() if g is not None) or match.group() for match in matches]
 
 # %% ../../nbs/data/clips.ipynb #cell-37
 def read_clips(
@@ -243,6 +245,7 @@ def _problem_of(row: int, clip, min_seconds: float) -> Problem|None:
         return Problem(row, clip.clip_id, e.problem, e.detail)
     if len(x) < min_seconds*rate:
         return Problem(row, clip.clip_id, "too short", f"{len(x)/rate:.3f} s of {min_seconds} s")
+    return None
 
 def check_clips(
     table: pd.DataFrame, # clip table
@@ -255,9 +258,10 @@ def check_clips(
     from tqdm import tqdm
     one_of(on_problem, ON_PROBLEM, "on_problem")
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda numbered: _problem_of(*numbered, min_seconds), enumerate(table.itertuples()))
-        found = list(tqdm(found, total=len(table), desc="checking clips", unit="clip", disable=not progress))
-    return refuse_or_leave_out(table, [problem for problem in found if problem], on_problem)
+        found = pool.map(_problem_of, range(len(table)), table.itertuples(), repeat(min_seconds))
+        bar = tqdm(found, total=len(table), desc="checking clips", unit="clip", disable=not progress)
+        problems = [problem for problem in bar if problem]
+    return refuse_or_leave_out(table, problems, on_problem)
 
 # %% ../../nbs/data/clips.ipynb #cell-37b
 def targets(
@@ -333,7 +337,7 @@ def split_by_recording(
     rank = {r: i for i, r in enumerate(drawn)}
     in_b = {} # recording -> whether it is in the second table
     for recordings in [*recordings_of_class.values(), size]: # at last those without a class
-        _assign(sorted(recordings, key=rank.get), in_b, size, fraction)
+        _assign(sorted(recordings, key=lambda r: rank[r]), in_b, size, fraction)
     one_sided = _both_sides(recordings_of_class, in_b, size)
 
     rows = table.recording.map(in_b).to_numpy(bool)

@@ -114,8 +114,8 @@ class Clips(WholeClips):
         one_of(crop, CROPS, "crop")
         one_of(pad, PADS, "pad")
         one_of(on_problem, ON_PROBLEM, "on_problem")
-        self.policy = dict(sample_rate=sample_rate, clip_seconds=clip_seconds, crop=crop, pad=pad, seed=seed,
-                           min_seconds=min_seconds, resampler=resampler)
+        self.policy: dict = dict(sample_rate=sample_rate, clip_seconds=clip_seconds, crop=crop, pad=pad,
+                                 seed=seed, min_seconds=min_seconds, resampler=resampler)
         self.samples = round(sample_rate*clip_seconds)
         self.epoch = 0
         if self.samples < 1:
@@ -244,7 +244,8 @@ def embed_clips(
     encoder = encoder.to(device).eval()
     rows = []
     for batch in tqdm(batches(clips, batch_size), desc="embedding clips", disable=not progress):
-        rows.append(encoder.embed(batch.wave.to(device), batch.sample_rate).float().cpu())
+        X_hat = encoder.embed(batch.wave.to(device), batch.sample_rate)  # type: ignore[operator]
+        rows.append(X_hat.float().cpu())
     X_hat = torch.cat(rows)
 
     def write(temporary):

@@ -398,6 +398,7 @@ def _fault(path: Path, about: dict) -> str|None:
         return "damaged (another sha256)"
     if not path.with_suffix(".json").exists():
         return f"its index {path.with_suffix('.json').name} is missing"
+    return None
 
 def verify(
     root: str|Path, # folder of shards

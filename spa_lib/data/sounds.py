@@ -351,8 +351,8 @@ def reverberation(
 ) -> np.ndarray: # float32 [n]
     "Knocks in a hall or before a cliff: with a tail or with echoes."
     pitch, noise = rng.uniform(250, 1200), rng.uniform(.3, .8)
-    knock = dict(pitch=pitch, kind="wood", decay=.12, noise=noise, low=300, fade=.05)
-    dry = percussion(rng, n, sr, rate, .3, **knock)
+    dry = percussion(rng, n, sr, rate, jitter=.3, pitch=pitch, kind="wood", decay=.12, noise=noise, low=300,
+                     fade=.05)
     h = wet*.2*_noise(rng, n, sr, _band(150, 5000))*10**(-3*np.arange(n)/sr/tail)
     h[0] += 1 - wet
     if echo:

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # %% ../../nbs/data/sources.ipynb #384cabbd
 import numpy as np
@@ -143,10 +143,10 @@ def _members(archive: Path) -> Iterator[tuple]:
     "Name and open file of each regular file in a zip or tar archive."
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as z:
-            for member in z.infolist():
-                if not member.is_dir():
-                    with z.open(member.filename) as f:
-                        yield member.filename, f
+            names = [member.filename for member in z.infolist() if not member.is_dir()]
+            for name in names:
+                with z.open(name) as f:
+                    yield name, f
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as t:
             for member in t:
@@ -336,10 +336,11 @@ class DatasetAudio:
         rows: Sequence, # datasets.Dataset, or a sequence of dicts
         column: str = "audio", # of the sound
     ):
-        feature = getattr(rows, "features", {}).get(column)
+        feature: Any = getattr(rows, "features", {}).get(column)
+        dataset: Any = rows
         if hasattr(feature, "decode"):
-            rows = rows.cast_column(column, type(feature)(decode=False))
-        self.rows, self.column = rows, column
+            dataset = dataset.cast_column(column, type(feature)(decode=False))
+        self.rows, self.column = dataset, column
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -392,7 +393,7 @@ def dataset_clips(
     table = clip_table(ids, numbers, [_label_names(row[labels], feature, ontology) for row in light], split)
     table["mids"], problems = resolve_labels(table, ontology, add_ancestors)
     twice = np.flatnonzero(table.clip_id.duplicated())
-    problems += [Problem(n, ids[n], "duplicated id") for n in twice]
+    problems += [Problem(int(n), ids[n], "duplicated id") for n in twice]
     return refuse_or_leave_out(table, problems, on_problem), DatasetAudio(rows, audio)
 
 # %% ../../nbs/data/sources.ipynb #f285de5d

@@ -9,6 +9,7 @@ __all__ = ['SYNTH_VERSION', 'SINGLE_EVENT_SETS', 'SINGLE_EVENT_VERSION', 'SynthC
 # %% ../../nbs/data/synth.ipynb #cell-2
 import io
 import wave
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,10 @@ from ..ontology import Ontology
 from ..utils import cache_dir, one_of, write_atomic
 
 # %% ../../nbs/data/synth.ipynb #cell-5
+_Sounds = dict[str, tuple[Callable, dict]] # AudioSet's name -> family, ranges of its parameters
 _SPEECH = dict(rate=(3.2, 5.5), hiss=.5, fill=.9, wander=1.5, slope=(-3, 1), breath=(.03, .1), tilt=(.8, 1.2))
 _SONG = dict(rate=(1, 2.2), fill=1, wander=3, vibrato=(.2, .6), shake=(5, 6.5), breath=.02, tilt=(.9, 1.3))
-_HUMAN = {
+_HUMAN: _Sounds = {
     "Male speech, man speaking": (voice, dict(_SPEECH, pitch=(85, 150), tract=(.95, 1.05))),
     "Female speech, woman speaking": (voice, dict(_SPEECH, pitch=(175, 260), tract=(.82, .9))),
     "Child speech, kid speaking": (voice, dict(_SPEECH, pitch=(270, 420), tract=(.66, .76), wander=2.5)),
@@ -58,7 +60,7 @@ _HUMAN = {
 
 # %% ../../nbs/data/synth.ipynb #cell-7
 _BIRD = dict(rolloff=5, partials=3, noise=.02, share=(.4, .8))
-_ANIMAL = {
+_ANIMAL: _Sounds = {
     "Bark": (voice, dict(
         rate=(2, 3.5), fill=.4, pitch=(250, 600), arc=(3, 7), rough=.5, vowels="ao", tilt=.4, tract=(.6, 1.1),
         breath=.3)),
@@ -97,7 +99,7 @@ _METAL = dict(kind="plate", damp=.1, soft=-.2, jitter=.08, low=5000, high=15000)
 _BOW = dict(rolloff=.9, attack=(.06, .15), vibrato=(.3, .6), breath=.06)
 _WIND = dict(attack=(.04, .08), vibrato=(.1, .3), breath=(.05, .12))
 _HORN = dict(rolloff=.5, attack=(.03, .07), vibrato=.1, breath=.02)
-_MUSIC = {
+_MUSIC: _Sounds = {
     "Acoustic guitar": (percussion, dict(_GUITAR, pitch=(110, 260), decay=(1, 1.8), soft=1)),
     "Electric guitar": (percussion, dict(_GUITAR, pitch=(110, 330), decay=(1.8, 2.5), damp=.3, soft=.5)),
     "Piano": (percussion, dict(
@@ -131,7 +133,7 @@ _MUSIC = {
 _SIREN = dict(shape="wail", rolloff=1.3, partials=8)
 _RING = dict(kind="bell", damp=.6, noise=.03, low=1000, fade=.02)
 _TONE = dict(partials=4, rolloff=2)
-_THINGS = {
+_THINGS: _Sounds = {
     "Motorcycle": (motor, dict(
         rate=(35, 90), rise=(-.3, .6), strokes=2, uneven=.8, body=(200, 500), rolloff=.6, noise=.4, high=4000,
         beat=.7)),
@@ -171,7 +173,7 @@ _THINGS = {
 
 # %% ../../nbs/data/synth.ipynb #cell-13
 _SHOT = dict(kind="membrane", noise=(.7, .9), low=60)
-_MATTER = {
+_MATTER: _Sounds = {
     "Computer keyboard": (percussion, dict(
         kind="wood", rate=(5, 9), jitter=.7, pitch=(900, 1800), decay=.03, noise=.6, low=1500, high=9000,
         fade=.02, spread=10, kernels=5)),
@@ -188,7 +190,7 @@ _MATTER = {
         kind="plate", rate=(25, 60), jitter=1, pitch=(1800, 3200), decay=(.15, .4), damp=.3, noise=.4,
         low=3000, high=14000, fade=.08, spread=24, kernels=6)),
 }
-_NATURAL = {
+_NATURAL: _Sounds = {
     "Wind": (rush, dict(low=(80, 200), high=(400, 900), tilt=-3, move=1, swell=.8, speed=(.6, 1.5))),
     "Rustling leaves": (percussion, dict(
         rate=(60, 150), jitter=1, noise=1, low=(2000, 3500), high=12000, fade=(.03, .08), spread=24,
@@ -210,7 +212,7 @@ _NATURAL = {
 }
 
 # %% ../../nbs/data/synth.ipynb #cell-15
-_AMBIGUOUS = {
+_AMBIGUOUS: _Sounds = {
     "Bang": (percussion, dict(
         kind="membrane", rate=(.8, 1.6), jitter=.4, pitch=(90, 180), decay=(.2, .4), noise=.5, low=80,
         high=(2000, 5000), fade=(.15, .35))),
@@ -234,7 +236,7 @@ _AMBIGUOUS = {
     "Sine wave": (signal, dict(pitch=(200, 3000), partials=1)),
     "Chirp tone": (signal, dict(pitch=(150, 600), shape="rise", span=(4, 12), period=(.6, 2), partials=1)),
 }
-_CHANNEL = {
+_CHANNEL: _Sounds = {
     "Reverberation": (reverberation, dict(tail=(1.2, 2.5), wet=(.7, .9))),
     "Echo": (reverberation, dict(rate=(.6, 1), echo=(.18, .45), keep=(.5, .7))),
     "White noise": (rush, dict(low=5, high=30000, swell=0)),

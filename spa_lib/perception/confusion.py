@@ -23,7 +23,7 @@ from ..utils import one_of
 def esc50_classes(
     match: Sequence[str] = ("exact", "near", "weak"), # how well the AudioSet class fits
 ) -> pd.DataFrame: # indexed by ESC-50's target; category, mid, match
-    "ESC-50's classes in its own order, as AudioSet classes; `weak` ones have no fitting class (Piczak, 2015)."
+    "ESC-50's classes in its own order, as AudioSet classes; `weak` ones have no fitting class (Piczak 2015)."
     for m in match: one_of(m, MATCHES, "match")
     rows = pd.DataFrame(class_map("esc50")).rename_axis("target")
     return rows[rows.match.isin(match)]
@@ -207,7 +207,7 @@ class Mantel:
         return self.p_of(np.eye(len(self.value)))
 
     def p_of(self,
-        contrast: Sequence[float]|np.ndarray, # weights of the correlations, as (-1, 1) for a difference; [M] or [k, M]
+        contrast: Sequence[float]|np.ndarray, # weights of correlations [M] or [k, M]; (-1, 1): a difference
     ) -> np.ndarray: # scalar or [k]
         "Two-sided p value of weighted sums of the correlations."
         weights = np.transpose(contrast)

@@ -122,7 +122,7 @@ class ModelConfig:
     head: Literal["spa", "official"] = "spa" # "spa": Eq. 2; "official": the checkpoint's own, not trained
     dim: PositiveInt = 512             # D of the joint space
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
-    text_model: str = "minilm"         # f_t: "minilm", a Hugging Face name or folder; "random" is a control
+    text_model: str = "minilm"         # f_t: "minilm", a Hugging Face name or folder, or "random"
     text_branch: Annotated[str, OneOf(BRANCHES)] = "trained" # "trained" (the paper's), "centred", ...
     freeze: bool = False               # train the heads alone, on X_hat computed once a clip
     alpha: NonNegativeFloat = 0.1      # weight of L_SPA (Eq. 5); 0 trains without SPA

@@ -192,7 +192,7 @@ def share_batch_norm(group: Processes, model: nn.Module) -> None:
         m.running_var.lerp_(var*n/(n - 1), rate)
         return y
     for m in model.modules() if group.count > 1 else ():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m) # type: ignore[method-assign]
+        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.forward = forward.__get__(m) # type: ignore
 
 # %% ../../nbs/runs/devices.ipynb #44670ada
 def _destroy_group() -> None:
