@@ -221,7 +221,7 @@ class SPATask(Task):
     def evaluate(self, scores: np.ndarray) -> dict[str, float]:
         "mAP and OmAP now, for the log."
         targets, ontology = self.data.evaluate.targets, self.data.ontology
-        found = omap(targets, scores, ontology.distances, levels=ontology.levels)
+        found = omap(targets, scores, ontology)
         return dict(mAP=float(mean_average_precision(targets, scores)), OmAP=float(found.value))
 
     def summary(self, row: dict) -> str:

@@ -29,6 +29,7 @@ INSIDE = {
     "data": [
         {"errors"}, {"audio"}, {"clips", "sounds"}, {"dataset", "synth", "shards", "sides"},
         {"sources", "features"},
+        {"real_corpus"},
     ],
     "encoders": [
         {"checkpoints", "frontend", "augment", "blocks"},

@@ -263,9 +263,8 @@ class Resampled:
         key = (str(run.folder), one_of(metric, METRIC_KEYS, "metric"))
         if key not in self._intervals:
             ontology = ontology_of(run)
-            self._intervals[key] = bootstrap(run.targets, run.scores, METRIC_KEYS[metric], ontology.distances,
-                                             levels=ontology.levels, n=self.replicates, seed=self.seed,
-                                             groups=run.recordings)
+            self._intervals[key] = bootstrap(run.targets, run.scores, METRIC_KEYS[metric], ontology,
+                                             n=self.replicates, seed=self.seed, groups=run.recordings)
         return self._intervals[key]
 
     def difference(
@@ -354,8 +353,7 @@ def chance_of(
     weighting: str = "official", # or "binary"
 ) -> Chance: # in [0, 1]
     "What random scores get on the clips that a run was scored on."
-    ontology = ontology_of(run)
-    return chance(run.targets, ontology.distances, weighting, ontology.levels, draws, seed=0)
+    return chance(run.targets, ontology_of(run), weighting, draws=draws, seed=0)
 
 def level_table(
     pairs: list[tuple[Run, Run]], # (a, b) for each seed
