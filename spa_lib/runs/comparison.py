@@ -376,7 +376,7 @@ def _from_to(values: Iterable[int]) -> str: # "640", or "640 to 1,200"
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 def _seeds_of_each(runs: list[Run]) -> list[int]:
-    "How many seeds each configuration has. The untouched checkpoint needs one, and is not counted beside others."
+    "How many seeds each configuration has; the untouched checkpoint, which needs one, is left out."
     trained = [r for r in runs if variant_of(r.config) != "untouched"]
     seeds = {}
     for r in trained or runs:
