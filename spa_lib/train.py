@@ -29,13 +29,11 @@ from spa_lib.data import (
     Clips,
     Embedded,
     clip_list_hash,
-    draw_clips,
     embed_clips,
     read_clips,
     split_by_recording,
-    without_leaks,
 )
-from .encoders import Encoder, Frozen, OfficialHead, create_encoder
+from .encoders import Encoder, Frozen, OfficialHead, check_length, create_encoder, read_options
 from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
@@ -96,11 +94,8 @@ def both_sides(
     train, evaluate = (table[table.split == split] for split in ("train", "eval"))
     if cfg.holdout:
         train, evaluate = split_by_recording(train, cfg.holdout, HOLDOUT_SEED)
-    train = without_leaks(train, evaluate, cfg.on_leak)
-    if cfg.n_eval:
-        evaluate = draw_clips(evaluate, cfg.n_eval, HOLDOUT_SEED) # the same for all seeds
-    if cfg.n_train:
-        train = draw_clips(train, cfg.n_train, cfg.seed)
+    train = train.head(cfg.n_train) if cfg.n_train else train
+    evaluate = evaluate.head(cfg.n_eval) if cfg.n_eval else evaluate
     for name, side in (("train", train), ("eval", evaluate)):
         if not len(side): raise ValueError(f"{cfg.source} at {cfg.root} has no clip on its {name!r} side")
     return train, evaluate
@@ -138,12 +133,17 @@ def set_precision(cfg: RunConfig) -> None:
 
 # %% ../nbs/04_train.ipynb #cell-15
 def make_encoder(cfg: RunConfig) -> Encoder:
-    "The encoder that a configuration names, its weights drawn from the seed or read from the checkpoint."
+    """The encoder that a configuration names, its weights drawn from the seed or read from the checkpoint.
+
+    Raises ValueError where a checkpoint was made for shorter clips and would cut these."""
     options: dict = dict(augment="recipe") if cfg.augment else {}
     if not cfg.checkpoint:
         options["clip_seconds"] = cfg.clip_seconds
+    options |= read_options(cfg.encoder, cfg.encoder_options)
     with seeded(cfg.seed):
-        return create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
+        encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
+    check_length(encoder, cfg.clip_seconds)
+    return encoder
 
 def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> SPAModel|OfficialHead:
     "The model of a run over the classes of `ontology`. Equal seeds: equal p_a and c_a, whatever the text."

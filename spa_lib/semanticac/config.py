@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 # %% ../../nbs/semanticac/config.ipynb #cell-3
 from ..beyond import BRANCHES, Centred
 from ..data import LABELLED_SETS
-from ..encoders import CHECKPOINTS, encoder_names
+from ..encoders import CHECKPOINTS, encoder_names, read_options
 from spa_lib.runs import (
     SCHEDULES,
     AtLeast,
@@ -45,6 +45,7 @@ class SemanticModel:
     encoder: Annotated[str, OneOf(encoder_names)] = "mn"     # see spa_lib.encoders.encoder_names()
     size: str = "tiny"                    # of the encoder
     checkpoint: str|None = None           # file, or name in the checkpoint table; None = from scratch
+    encoder_options: str = ""             # further options of it: "n_mels=64 hop=160"
     freeze: bool = False                  # keep the encoder as it is; its maps are computed once
     similarity: Annotated[str, OneOf(SIMILARITY)] = "cscm"   # module from M to A (Table 3)
     dim: PositiveInt = 1024               # C of the shared space
@@ -70,7 +71,6 @@ class SemanticClips:
     clip_seconds: Annotated[float, AtLeast(0.1)] = 2.0       # crop or pad to this
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
     eval_fold: NonNegativeInt = 1         # the fold that is evaluated
-    on_leak: Local[Literal["refuse", "leave_out"]] = "refuse" # training clips that are scored too
     unseen: NonNegativeInt = 0            # > 0: so many classes are held out and evaluated by their names
     unseen_seed: int = 0                  # which classes
     train_rate: NonNegativeInt = 0        # Hz of training clips, read as the encoder's rate; 0 = its own rate
@@ -104,7 +104,7 @@ class SemanticConfig(SemanticRecipe, SemanticClips, SemanticModel):
 # %% ../../nbs/semanticac/config.ipynb #cell-10
 _MN04 = dict(source="esc10", encoder="mn", size="base", checkpoint="mn04_as", clip_seconds=5.0, dim=512)
 _PAPER = dict(
-    source="esc50", download=True, on_leak="leave_out", clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
+    source="esc50", download=True, clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
     encoder="htsat", size="base", checkpoint="HTSAT_AudioSet_Saved_1",
     tower="RN50", text_checkpoint="openai", logit_scale=1.0, learn_scale=False,
     epochs=50, augment=True,
@@ -122,6 +122,7 @@ SEMANTIC_SCALES: dict[str, dict] = { # name -> fields that differ from the defau
 # %% ../../nbs/semanticac/config.ipynb #cell-11
 def _check_together(cfg: SemanticConfig) -> None:
     "Refuse fields that do not go together. ValueError names them and the way out."
+    read_options(cfg.encoder, cfg.encoder_options)
     if "[LABEL]" not in cfg.prompt:
         raise ValueError(f"the prompt {cfg.prompt!r} has no [LABEL]: write it as in {PROMPTS[2]!r}")
     if cfg.freeze and (cfg.augment or cfg.train_rate != cfg.eval_rate):

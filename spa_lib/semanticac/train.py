@@ -8,7 +8,6 @@ __all__ = ['Sides', 'load_sides', 'change_speed', 'augment', 'make_map_encoder',
            'parameter_counts', 'write_scores', 'make_trainer', 'train_semantic']
 
 # %% ../../nbs/semanticac/train.ipynb #cell-3
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +31,8 @@ from spa_lib.data import (
     split_by_fold,
     split_by_recording,
     weak_classes,
-    without_leaks,
 )
-from ..encoders import CHECKPOINTS, Frozen, create_encoder
+from ..encoders import CHECKPOINTS, Frozen, check_length, create_encoder, read_options
 from ..metrics import measure, resampled
 from ..ontology import Ontology
 from spa_lib.runs import (
@@ -85,7 +83,6 @@ def load_sides(
     train, evaluate = split_by_fold(table, cfg.eval_fold, unseen)
     if cfg.holdout:
         train, evaluate = split_by_recording(train, cfg.holdout, HOLDOUT_SEED)
-    train = without_leaks(train, evaluate, cfg.on_leak)
     seen = {mid: name for mid, name in names.items() if mid not in unseen}
     evaluated = {mid: names[mid] for mid in unseen} or seen
     common: dict[str, Any] = dict(clip_seconds=cfg.clip_seconds, pad=cfg.pad, seed=cfg.seed, cache=cfg.cache)
@@ -139,9 +136,13 @@ def make_map_encoder(cfg: SemanticConfig) -> MapEncoder:
         by_hand = cache_dir("checkpoints", cfg.encoder)/f"{checkpoint}.ckpt"
         if by_hand.exists():
             checkpoint = str(by_hand)
-    options = {} if checkpoint else dict(clip_seconds=cfg.clip_seconds)
+    options: dict = {} if checkpoint else dict(clip_seconds=cfg.clip_seconds)
+    options |= read_options(cfg.encoder, cfg.encoder_options)
     with seeded(cfg.seed):
-        return MapEncoder(create_encoder(cfg.encoder, size=cfg.size, checkpoint=checkpoint, **options))
+        encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=checkpoint, **options)
+    slower = max(1.0, cfg.train_rate/encoder.sample_rate, cfg.eval_rate/encoder.sample_rate)
+    check_length(encoder, cfg.clip_seconds*slower) # samples of another rate are read as the encoder's
+    return MapEncoder(encoder)
 
 def embed_sides(
     encoder: MapEncoder, # which stays as it is
@@ -357,9 +358,7 @@ def write_scores(
     metrics |= ontology_scores(cfg.source, clips, scores)
     metrics |= dict(batch=example_batch(model, clips, data.evaluated))
     metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, checkpoint, seconds)
-    left_out = Counter(p["problem"] for p in data.train.table.attrs.get("problems", []))
-    metrics |= dict(n_classes=len(data.evaluated), names=data.evaluated, parameters=parameter_counts(model),
-                    left_out=dict(left_out))
+    metrics |= dict(n_classes=len(data.evaluated), names=data.evaluated, parameters=parameter_counts(model))
     keep_last(folder) # before the run is finished: a finished one is not opened again
     write_results(folder, metrics, clips.clip_ids, clips.mids, clips.targets, scores, recordings)
 
