@@ -211,7 +211,7 @@ def _decode_plain(source: str|io.BytesIO, start: float|None, end: float|None) ->
         x = f.read(max(0, stop - first), dtype="float32", always_2d=True)
         return _Decoded(_mono(x), f.samplerate, lacking=max(0, stop - first) - len(x))
 
-# %% ../../nbs/data/audio.ipynb #1bbb6953
+# %% ../../nbs/data/audio.ipynb #2993f610
 # containers of sound, alone or with pictures: no lists of other files, no text that is drawn as a picture
 _FORMATS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,"
             "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,rm,tta,w64,wav,wv")
@@ -243,7 +243,7 @@ def _samples(frame: "av.AudioFrame") -> np.ndarray: # float32 [frames]
         x = x/np.float32(2**(8*coded.dtype.itemsize - 1))
     return _mono(x)
 
-# %% ../../nbs/data/audio.ipynb #22a2c690
+# %% ../../nbs/data/audio.ipynb #b836d0f9
 _VORBIS_BLOCK = 8192 # samples
 _TOLERATED = {"ogg": _VORBIS_BLOCK, "mp3": 2*1152}
 
@@ -324,7 +324,7 @@ class _Reading:
         broken = f"{self.skipped} of {self.packets} packets" if self.skipped else ""
         return " and ".join(part for part in (tags, broken) if part)
 
-# %% ../../nbs/data/audio.ipynb #8840ec67
+# %% ../../nbs/data/audio.ipynb #a44d5f68
 def _decode_any(source: str|io.BytesIO, container: Container, start: float|None, end: float|None) -> _Decoded:
     "A file of any kind, by PyAV. Raises _Undecodable."
     first, stop = start if _is_given(start) else 0.0, end if _is_given(end) else math.inf
