@@ -8,6 +8,7 @@ __all__ = ['Sides', 'load_sides', 'change_speed', 'augment', 'make_map_encoder',
            'parameter_counts', 'write_scores', 'make_trainer', 'train_semantic']
 
 # %% ../../nbs/semanticac/train.ipynb #cell-3
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from spa_lib.data import (
     split_by_fold,
     split_by_recording,
     weak_classes,
+    without_leaks,
 )
 from ..encoders import CHECKPOINTS, Frozen, check_length, create_encoder, read_options
 from ..metrics import measure, resampled
@@ -83,6 +85,7 @@ def load_sides(
     train, evaluate = split_by_fold(table, cfg.eval_fold, unseen)
     if cfg.holdout:
         train, evaluate = split_by_recording(train, cfg.holdout, HOLDOUT_SEED)
+    train = without_leaks(train, evaluate, cfg.on_leak)
     seen = {mid: name for mid, name in names.items() if mid not in unseen}
     evaluated = {mid: names[mid] for mid in unseen} or seen
     common: dict[str, Any] = dict(clip_seconds=cfg.clip_seconds, pad=cfg.pad, seed=cfg.seed, cache=cfg.cache)
@@ -358,7 +361,9 @@ def write_scores(
     metrics |= ontology_scores(cfg.source, clips, scores)
     metrics |= dict(batch=example_batch(model, clips, data.evaluated))
     metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, checkpoint, seconds)
-    metrics |= dict(n_classes=len(data.evaluated), names=data.evaluated, parameters=parameter_counts(model))
+    left_out = Counter(p["problem"] for p in data.train.table.attrs.get("problems", []))
+    metrics |= dict(n_classes=len(data.evaluated), names=data.evaluated, parameters=parameter_counts(model),
+                    left_out=dict(left_out))
     keep_last(folder) # before the run is finished: a finished one is not opened again
     write_results(folder, metrics, clips.clip_ids, clips.mids, clips.targets, scores, recordings)
 
