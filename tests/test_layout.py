@@ -27,7 +27,9 @@ FLOORS = [
 # Inside a folder: a module imports only what stands in an earlier set.
 INSIDE = {
     "data": [
-        {"errors"}, {"audio"}, {"clips", "sounds"}, {"dataset", "synth", "shards"}, {"sources", "features"},
+        {"errors", "containers"}, {"audio"}, {"clips", "sounds"}, {"dataset", "synth", "shards"},
+        {"sources", "features"},
+        {"real_corpus"},
     ],
     "encoders": [
         {"checkpoints", "frontend", "augment", "blocks"},

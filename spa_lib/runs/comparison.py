@@ -376,6 +376,14 @@ def _from_to(values: Iterable[int]) -> str: # "640", or "640 to 1,200"
     values = sorted(set(values))
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
+def _seeds_of_each(runs: list[Run]) -> list[int]:
+    "How many seeds each configuration has; the untouched checkpoint, which needs one, is left out."
+    trained = [r for r in runs if variant_of(r.config) != "untouched"]
+    seeds = {}
+    for r in trained or runs:
+        seeds.setdefault(comparison_key(r.config, ()), set()).add(r.config.seed)
+    return [len(some) for some in seeds.values()]
+
 def caption(
     runs: list[Run],
     data: str = "", # what was trained and scored on, in words
@@ -386,9 +394,9 @@ def caption(
     counts = ("n_train", "n_eval", "n_classes")
     train, evaluate, classes = (_from_to(r.metrics[name] for r in runs) for name in counts)
     side = " (held-out training recordings)" if any(r.config.holdout for r in runs) else ""
-    seeds = len({r.config.seed for r in runs})
+    seeds = _from_to(_seeds_of_each(runs))
     words = f"{train} clips to train, {evaluate} to evaluate{side}, {classes} classes, "
-    words += f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+    words += f"{seeds} seed" if seeds == "1" else f"{seeds} seeds"
     return f"{data}: {words}" if data else words
 
 def provenance(
