@@ -41,7 +41,7 @@ INSIDE = {
     "runs": [{"recipe"}, {"config"}, {"folder"}, {"devices"}, {"trainer", "plan"}, {"comparison"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
-    "beyond": [{"branches", "soft_targets", "zero_shot"}],
+    "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],
 }
 NAMES_IN_SIGHT = {
     "ontology", "data", "encoders", "text", "model", "losses", "metrics", "train", "results", "tagger",
