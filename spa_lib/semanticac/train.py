@@ -48,7 +48,7 @@ from spa_lib.runs import (
     write_results,
 )
 from ..text import label_features, text_features
-from ..utils import cache_dir, pick_device, seeded
+from ..utils import cache_dir, pick_device, seed_stream, seeded
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
@@ -137,7 +137,7 @@ def make_map_encoder(cfg: SemanticConfig) -> MapEncoder:
         if by_hand.exists():
             checkpoint = str(by_hand)
     options = {} if checkpoint else dict(clip_seconds=cfg.clip_seconds)
-    with seeded(cfg.seed):
+    with seeded("encoder", cfg.seed):
         return MapEncoder(create_encoder(cfg.encoder, size=cfg.size, checkpoint=checkpoint, **options))
 
 def embed_sides(
@@ -172,7 +172,7 @@ def make_system(
         return Untouched(encoder.encoder, [full.index(mid) for mid in data.evaluated])
     with torch.no_grad():
         shape = tuple(encoder.eval().embed(data.evaluate[0][0][None]).shape[1:])
-    with seeded(cfg.seed, 1):
+    with seeded("heads", cfg.seed):
         if cfg.system == "baseline":
             return Baseline(encoder, shape, len(data.seen), cfg.dim, cfg.similarity)
         if cfg.system == "spa":
@@ -251,7 +251,7 @@ def recompute_norms(
     model.train()
     order = epoch_order(clips.targets, 0, seed)
     whole = max(len(order)//batch_size, 1)*batch_size
-    with seeded(seed, 2):
+    with seeded("batch norm", seed):
         for batch in batches(clips, batch_size, order=order[:whole]):
             model.scores(batch.wave.to(device))
     for norm, momentum in zip(norms, momenta):
@@ -317,7 +317,7 @@ def example_batch(
         return {}
     model.eval()
     device = model.log_scale.device
-    rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:n])
+    rows = np.sort(np.random.default_rng(seed_stream("similarity")).permutation(len(clips))[:n])
     rows = rows[np.argsort(clips.targets[rows].argmax(1), kind="stable")]
     labels = clips.targets[rows].argmax(1).tolist()
     A = model.embed(torch.stack([clips[int(i)][0] for i in rows]).to(device))
