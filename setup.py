@@ -27,7 +27,7 @@ setup(
     license="BSD-3-Clause",
     keywords=cfg["keywords"],
     packages=find_packages(include=["spa_lib", "spa_lib.*"]),
-    package_data={"spa_lib": ["assets/*", "py.typed"]},
+    package_data={"spa_lib": ["assets/*", "assets/real_corpus/*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={

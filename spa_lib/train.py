@@ -33,7 +33,7 @@ from spa_lib.data import (
     read_clips,
     split_by_recording,
 )
-from .encoders import Encoder, Frozen, OfficialHead, create_encoder
+from .encoders import Encoder, Frozen, OfficialHead, check_length, create_encoder, read_options
 from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
@@ -133,12 +133,17 @@ def set_precision(cfg: RunConfig) -> None:
 
 # %% ../nbs/04_train.ipynb #cell-15
 def make_encoder(cfg: RunConfig) -> Encoder:
-    "The encoder that a configuration names, its weights drawn from the seed or read from the checkpoint."
+    """The encoder that a configuration names, its weights drawn from the seed or read from the checkpoint.
+
+    Raises ValueError where a checkpoint was made for shorter clips and would cut these."""
     options: dict = dict(augment="recipe") if cfg.augment else {}
     if not cfg.checkpoint:
         options["clip_seconds"] = cfg.clip_seconds
+    options |= read_options(cfg.encoder, cfg.encoder_options)
     with seeded("encoder", cfg.seed):
-        return create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
+        encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
+    check_length(encoder, cfg.clip_seconds)
+    return encoder
 
 def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> SPAModel|OfficialHead:
     "The model of a run over the classes of `ontology`. Equal seeds: equal p_a and c_a, whatever the text."
@@ -216,7 +221,7 @@ class SPATask(Task):
     def evaluate(self, scores: np.ndarray) -> dict[str, float]:
         "mAP and OmAP now, for the log."
         targets, ontology = self.data.evaluate.targets, self.data.ontology
-        found = omap(targets, scores, ontology.distances, levels=ontology.levels)
+        found = omap(targets, scores, ontology)
         return dict(mAP=float(mean_average_precision(targets, scores)), OmAP=float(found.value))
 
     def summary(self, row: dict) -> str:

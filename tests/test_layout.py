@@ -28,6 +28,7 @@ FLOORS = [
 INSIDE = {
     "data": [
         {"errors"}, {"audio"}, {"clips", "sounds"}, {"dataset", "synth", "shards"}, {"sources", "features"},
+        {"real_corpus"},
     ],
     "encoders": [
         {"checkpoints", "frontend", "augment", "blocks"},

@@ -4,9 +4,11 @@ from .base import (
     Encoder,
     Frozen,
     OfficialHead,
+    check_length,
     create_encoder,
     encoder_class,
     encoder_names,
+    read_options,
     register_encoder,
 )
 from .blocks import Block
@@ -22,6 +24,6 @@ from .mn import MN
 
 __all__ = [
     "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder", "Frozen",
-    "OfficialHead", "PaSST", "Released", "create_encoder", "encoder_class", "encoder_names", "load_official",
-    "read_checkpoint", "register_encoder",
+    "OfficialHead", "PaSST", "Released", "check_length", "create_encoder", "encoder_class", "encoder_names",
+    "load_official", "read_checkpoint", "read_options", "register_encoder",
 ]

@@ -94,6 +94,11 @@ class FrontEnd(nn.Module):
     window: Tensor # of a frame
     bank: Tensor # mel bank [F, FFT bins]
 
+    @property
+    def max_samples(self) -> int|None:
+        "The longest wave of which nothing is cut; None: any."
+        return None
+
     def log_mel(self, wave: Tensor) -> Tensor: # [B, F, T]
         "Log-mel of a float32 waveform [B, samples]."
         raise NotImplementedError(f"{type(self).__name__} defines no `log_mel`")
@@ -147,6 +152,11 @@ class KaldiMel(FrontEnd):
         self.constant("window", torch.hann_window(400, periodic=False))
         self.constant("bank", kaldi_mel_bank(n_mels, 512, sample_rate, 20, sample_rate/2))
 
+    @property
+    def max_samples(self) -> int|None:
+        "The longest wave that gives no more than `frames`; None: any."
+        return None if self.frames is None else 400 + 160*self.frames - 1
+
     def log_mel(self, wave: Tensor) -> Tensor: # [B, F, frames]
         "(ln p - mean)/scale of a waveform [B, samples]."
         x = (wave - wave.mean(-1, keepdim=True)).unfold(-1, 400, 160)
@@ -173,6 +183,11 @@ class PasstMel(FrontEnd):
         self.n_mels, self.hop, self.jitter, self.frames = n_mels, hop, jitter, frames
         self.constant("window", torch.hann_window(800, periodic=False))
         self.constant("bank", kaldi_mel_bank(n_mels, 1024, 32000, 0, 15000))
+
+    @property
+    def max_samples(self) -> int|None:
+        "The longest wave that gives no more than `frames`; None: any."
+        return None if self.frames is None else self.hop*self.frames
 
     def mel_bank(self) -> Tensor: # [F, 513]
         "The bank of this batch: 0-15000 Hz, or drawn edges in training where `jitter` is on."

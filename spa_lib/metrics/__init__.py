@@ -46,6 +46,7 @@ from .ontology_ap import (
     chance,
     checked_distances,
     checked_levels,
+    distances_and_levels,
     level_weights,
     nearest_positive,
     omap,
@@ -55,11 +56,12 @@ from .ontology_ap import (
 from .torchmetric import omap_on_device
 
 __all__ = [
-    "INTERVALS", "METRICS", "PLAIN_COSTS", "WEIGHTINGS", "AudioStatistics", "Chance", "Comparison", "Interval",
-    "OmAP", "ap_naive", "ap_of_classes", "as_array", "auc", "average_precision", "average_precision_with_costs",
-    "bootstrap", "chance", "checked_distances", "checked_levels", "checked_scores", "checked_targets",
-    "checked_weights", "class_ap", "class_auc", "columns", "count_reached", "d_prime", "effective_rank",
-    "level_weights", "mean_average_precision", "mean_cosine", "mean_of_classes", "measure", "nearest_positive",
-    "omap", "omap_naive", "omap_on_device", "omap_terms", "ontology_order", "paired_bootstrap", "paired_interval",
+    "INTERVALS", "METRICS", "PLAIN_COSTS", "WEIGHTINGS", "AudioStatistics", "Chance", "Comparison",
+    "Interval", "OmAP", "ap_naive", "ap_of_classes", "as_array", "auc", "average_precision",
+    "average_precision_with_costs", "bootstrap", "chance", "checked_distances", "checked_levels",
+    "checked_scores", "checked_targets", "checked_weights", "class_ap", "class_auc", "columns",
+    "count_reached", "d_prime", "distances_and_levels", "effective_rank", "level_weights",
+    "mean_average_precision", "mean_cosine", "mean_of_classes", "measure", "nearest_positive", "omap",
+    "omap_naive", "omap_on_device", "omap_terms", "ontology_order", "paired_bootstrap", "paired_interval",
     "per_class_gain", "random_ap", "resampled", "text_statistics", "uniformity",
 ]

@@ -25,7 +25,7 @@ from spa_lib.metrics.ap import (
     d_prime,
     mean_of_classes,
 )
-from .ontology_ap import WEIGHTINGS, checked_distances, checked_levels, omap_terms
+from .ontology_ap import WEIGHTINGS, distances_and_levels, omap_terms
 from ..ontology import Ontology
 from ..utils import one_of, seed_stream
 
@@ -121,10 +121,10 @@ def _bootstrap(targets, tables: list, metric: str, distances, weighting: str, le
     if not metric.startswith("omap"):
         return _replicates(positive, tables, metric, weights, ~positive, PLAIN_COSTS)
     if distances is None:
-        raise ValueError(f"{metric} needs the distances between the classes")
-    D = checked_distances(distances, positive.shape[1])
+        raise ValueError(f"{metric} needs the ontology of the classes, or the distances between them")
+    D, levels = distances_and_levels(distances, levels, positive.shape[1])
     one_of(weighting, WEIGHTINGS, "weighting")
-    terms = omap_terms(positive, D, checked_levels(levels, D), weighting)
+    terms = omap_terms(positive, D, levels, weighting)
     return _replicates(positive, tables, metric, weights, *terms)
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-49
@@ -132,9 +132,9 @@ def bootstrap(
     targets, # 0 or 1 [N, C]
     scores, # [N, C], finite
     metric: str = "omap", # "map", "omap", "omap_levels" (a curve), "auc", "d_prime" (of the mean AUC)
-    distances = None, # edges between the classes [C, C]; for omap
+    distances = None, # an Ontology of the classes, or the edges between them [C, C]; for omap
     weighting: str = "official", # or "binary"; for omap
-    levels: Iterable[int]|None = None, # the lambdas; None = 0 to the largest distance
+    levels: Iterable[int]|None = None, # the lambdas; None = the ontology's, or 0 to the largest distance
     n: int = 1000, # replicates
     confidence: float = 0.95,
     seed: int = 0, # of the resampling
@@ -159,9 +159,9 @@ def paired_bootstrap(
     scores_a, # of one model [N, C], finite
     scores_b, # of the other, on the same clips
     metric: str = "omap", # as for `bootstrap`
-    distances = None, # edges between the classes [C, C]; for omap
+    distances = None, # an Ontology of the classes, or the edges between them [C, C]; for omap
     weighting: str = "official", # or "binary"; for omap
-    levels: Iterable[int]|None = None, # the lambdas; None = 0 to the largest distance
+    levels: Iterable[int]|None = None, # the lambdas; None = the ontology's, or 0 to the largest distance
     n: int = 1000, # replicates
     confidence: float = 0.95,
     seed: int = 0, # of the resampling
@@ -184,8 +184,8 @@ def measure(
 ) -> dict[str, dict]: # mAP, OmAP and OmAP_binary: value, per_level, and low and high; all in [0, 1]
     "The values of `metrics.json`: mAP and both readings of OmAP (section 4.1), with 95 % intervals."
     positive = checked_targets(targets)
-    scores, D = checked_scores(positive, scores), checked_distances(ontology.distances, positive.shape[1])
-    levels, every_clip = checked_levels(ontology.levels, D), np.ones(len(positive))
+    scores, every_clip = checked_scores(positive, scores), np.ones(len(positive))
+    D, levels = distances_and_levels(ontology, classes=positive.shape[1])
     terms = {"mAP": ((~positive).view(np.uint8), PLAIN_COSTS),
              "OmAP": omap_terms(positive, D, levels, "official"),
              "OmAP_binary": omap_terms(positive, D, levels, "binary")}
@@ -245,18 +245,18 @@ def per_class_gain(
     targets, # 0 or 1 [N, C]
     scores_a, # of one model [N, C], finite
     scores_b, # of the other
-    distances = None, # None compares AP; edges [C, C] compare OmAP, the mean over the levels
+    distances = None, # None compares AP; an Ontology or edges [C, C] compare OmAP, the mean over the levels
     weighting: str = "official", # or "binary"
-    levels: Iterable[int]|None = None, # the lambdas; None = 0 to the largest distance
+    levels: Iterable[int]|None = None, # the lambdas; None = the ontology's, or 0 to the largest distance
 ) -> np.ndarray: # b minus a, [C]; nan for a class without a positive
     "How much better b is than a in each class (section 4.2.3). Raises ValueError that names what is wrong."
     positive = checked_targets(targets)
     tables = [checked_scores(positive, scores) for scores in (scores_a, scores_b)]
     error_distance, costs = (~positive).view(np.uint8), PLAIN_COSTS
     if distances is not None:
-        D = checked_distances(distances, positive.shape[1])
+        D, levels = distances_and_levels(distances, levels, positive.shape[1])
         one_of(weighting, WEIGHTINGS, "weighting")
-        error_distance, costs = omap_terms(positive, D, checked_levels(levels, D), weighting)
+        error_distance, costs = omap_terms(positive, D, levels, weighting)
     every_clip = np.ones(len(positive))
     a, b = (ap_of_classes(error_distance, scores, costs, every_clip).mean(0) for scores in tables)
     return b - a

@@ -8,6 +8,7 @@ __all__ = ['omap_on_device']
 # %% ../../nbs/metrics/torchmetric.ipynb #32237420
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 # %% ../../nbs/metrics/torchmetric.ipynb #d62210e1
 from ..losses import nearest_other_positive
 from .ap import as_array, checked_scores
-from .ontology_ap import OmAP, checked_levels, level_weights, nearest_positive
+from .ontology_ap import OmAP, distances_and_levels, level_weights, nearest_positive
 
 # %% ../../nbs/metrics/torchmetric.ipynb #40d88f65
 def _error_distance(positive: Tensor, distances: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def _ap(
     return costs.new_zeros(len(costs), len(count)).index_add_(1, label, gained)/count
 
 # %% ../../nbs/metrics/torchmetric.ipynb #03e71913
-def _refuse_faults(positive: Tensor, targets: Tensor, scores: Tensor, distances: Tensor) -> None:
+def _refuse_faults(positive: Tensor, targets: Tensor, scores: Tensor, distances) -> None:
     "The errors of `omap`, raised by the same checks, after one look from the host."
     if targets.shape == scores.shape and targets.ndim == 2 and len(distances) == scores.shape[1]:
         whole = (positive == (targets != 0)).all() & positive.any(1).all() & scores.isfinite().all()
@@ -71,26 +72,27 @@ def _refuse_faults(positive: Tensor, targets: Tensor, scores: Tensor, distances:
     checked_scores(as_array(targets), scores)
     nearest_positive(targets, distances)
     raise ValueError(f"targets {tuple(targets.shape)}, scores {tuple(scores.shape)} "
-                     f"and distances {tuple(distances.shape)} do not go together")
+                     f"and {len(distances)} classes do not go together")
 
 # %% ../../nbs/metrics/torchmetric.ipynb #e1847351
 @torch.no_grad()
 def omap_on_device(
     targets, # 0 or 1 [N, C]; every clip has a positive
     scores: Tensor, # [N, C], finite, on the device that shall do it
-    distances, # edges between the classes [C, C], whole numbers
+    distances, # an Ontology of the classes, or the edges between them [C, C], whole numbers
     weighting: str = "official", # or "binary", as for `omap`
-    levels: Iterable[int]|None = None, # the lambdas; None = 0 to the largest distance
+    levels: Iterable[int]|None = None, # the lambdas; None = the ontology's, or 0 to the largest distance
 ) -> OmAP: # its arrays are numpy, on the host
     "`omap` (section 4.1) on the device of `scores`, exact, ties included. Raises the errors of `omap`."
     scores = torch.as_tensor(scores)
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()
     targets = torch.as_tensor(targets, device=scores.device)
-    positive, distances = targets == 1, torch.as_tensor(distances)
+    D, levels = distances_and_levels(distances, levels)
+    positive = targets == 1
     _refuse_faults(positive, targets, scores, distances)
-    levels = checked_levels(levels, distances)
-    costs = torch.from_numpy(level_weights(distances, levels, weighting)).to(scores.device)
-    error_distance = _error_distance(positive, distances.to(scores.device))
+    edges = D.astype(np.int8 if D.max() < 128 else np.int64) # int8 saves a look from the host
+    costs = torch.from_numpy(level_weights(D, levels, weighting)).to(scores.device)
+    error_distance = _error_distance(positive, torch.as_tensor(edges, device=scores.device))
     held, count = _counts(positive, scores, error_distance, costs.shape[1])
     return OmAP.of_classes(_ap(held, count, costs).cpu().numpy(), levels, weighting)

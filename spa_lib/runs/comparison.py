@@ -263,9 +263,8 @@ class Resampled:
         key = (str(run.folder), one_of(metric, METRIC_KEYS, "metric"))
         if key not in self._intervals:
             ontology = ontology_of(run)
-            self._intervals[key] = bootstrap(run.targets, run.scores, METRIC_KEYS[metric], ontology.distances,
-                                             levels=ontology.levels, n=self.replicates, seed=self.seed,
-                                             groups=run.recordings)
+            self._intervals[key] = bootstrap(run.targets, run.scores, METRIC_KEYS[metric], ontology,
+                                             n=self.replicates, seed=self.seed, groups=run.recordings)
         return self._intervals[key]
 
     def difference(
@@ -354,8 +353,7 @@ def chance_of(
     weighting: str = "official", # or "binary"
 ) -> Chance: # in [0, 1]
     "What random scores get on the clips that a run was scored on."
-    ontology = ontology_of(run)
-    return chance(run.targets, ontology.distances, weighting, ontology.levels, draws, seed=0)
+    return chance(run.targets, ontology_of(run), weighting, draws=draws, seed=0)
 
 def level_table(
     pairs: list[tuple[Run, Run]], # (a, b) for each seed
@@ -377,6 +375,14 @@ def _from_to(values: Iterable[int]) -> str: # "640", or "640 to 1,200"
     values = sorted(set(values))
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
+def _seeds_of_each(runs: list[Run]) -> list[int]:
+    "How many seeds each configuration has; the untouched checkpoint, which needs one, is left out."
+    trained = [r for r in runs if variant_of(r.config) != "untouched"]
+    seeds = {}
+    for r in trained or runs:
+        seeds.setdefault(comparison_key(r.config, ()), set()).add(r.config.seed)
+    return [len(some) for some in seeds.values()]
+
 def caption(
     runs: list[Run],
     data: str = "", # what was trained and scored on, in words
@@ -387,9 +393,9 @@ def caption(
     counts = ("n_train", "n_eval", "n_classes")
     train, evaluate, classes = (_from_to(r.metrics[name] for r in runs) for name in counts)
     side = " (held-out training recordings)" if any(r.config.holdout for r in runs) else ""
-    seeds = len({r.config.seed for r in runs})
+    seeds = _from_to(_seeds_of_each(runs))
     words = f"{train} clips to train, {evaluate} to evaluate{side}, {classes} classes, "
-    words += f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+    words += f"{seeds} seed" if seeds == "1" else f"{seeds} seeds"
     return f"{data}: {words}" if data else words
 
 def provenance(

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 # %% ../../nbs/runs/config.ipynb #7a43bedc
 from ..beyond import BRANCHES
 from ..data import SOURCES
-from ..encoders import encoder_names
+from ..encoders import encoder_names, read_options
 from ..ontology import METHODS
 from .recipe import OPTIMIZERS, SAMPLERS, SCHEDULES, run_values
 from ..utils import one_of, project_root
@@ -119,6 +119,7 @@ class ModelConfig:
     encoder: Annotated[str, OneOf(encoder_names)] = "ast"    # tagger: see spa_lib.encoders.encoder_names()
     size: str = "tiny"                 # of the encoder: "tiny", "base", ...
     checkpoint: str|None = None        # file, or name in the checkpoint table; "" trains from scratch
+    encoder_options: str = ""          # further options of it: "n_mels=64 hop=160", "front_end=paper"
     head: Literal["spa", "official"] = "spa" # "spa": Eq. 2; "official": the checkpoint's own, not trained
     dim: PositiveInt = 512             # D of the joint space
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
@@ -233,6 +234,8 @@ def start_values(
 # %% ../../nbs/runs/config.ipynb #cell-12
 def check_together(cfg: RunConfig) -> None:
     "ValueError for values that do not fit each other, with the way out."
+    # options of the encoder are words, which are read when it is made: too late for a mistake
+    read_options(cfg.encoder, cfg.encoder_options)
     # the corpus that is made needs its size
     if cfg.source == "synth" and not (cfg.n_train and cfg.n_eval):
         raise ValueError("the source 'synth' makes as many clips as it is asked for: set n_train and n_eval, "

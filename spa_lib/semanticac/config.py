@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 # %% ../../nbs/semanticac/config.ipynb #cell-3
 from ..beyond import BRANCHES, Centred
 from ..data import LABELLED_SETS
-from ..encoders import CHECKPOINTS, encoder_names
+from ..encoders import CHECKPOINTS, encoder_names, read_options
 from spa_lib.runs import (
     SCHEDULES,
     AtLeast,
@@ -45,6 +45,7 @@ class SemanticModel:
     encoder: Annotated[str, OneOf(encoder_names)] = "mn"     # see spa_lib.encoders.encoder_names()
     size: str = "tiny"                    # of the encoder
     checkpoint: str|None = None           # file, or name in the checkpoint table; None = from scratch
+    encoder_options: str = ""             # further options of it: "n_mels=64 hop=160"
     freeze: bool = False                  # keep the encoder as it is; its maps are computed once
     similarity: Annotated[str, OneOf(SIMILARITY)] = "cscm"   # module from M to A (Table 3)
     dim: PositiveInt = 1024               # C of the shared space
@@ -121,6 +122,7 @@ SEMANTIC_SCALES: dict[str, dict] = { # name -> fields that differ from the defau
 # %% ../../nbs/semanticac/config.ipynb #cell-11
 def _check_together(cfg: SemanticConfig) -> None:
     "Refuse fields that do not go together. ValueError names them and the way out."
+    read_options(cfg.encoder, cfg.encoder_options)
     if "[LABEL]" not in cfg.prompt:
         raise ValueError(f"the prompt {cfg.prompt!r} has no [LABEL]: write it as in {PROMPTS[2]!r}")
     if cfg.freeze and (cfg.augment or cfg.train_rate != cfg.eval_rate):

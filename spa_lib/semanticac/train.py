@@ -32,7 +32,7 @@ from spa_lib.data import (
     split_by_recording,
     weak_classes,
 )
-from ..encoders import CHECKPOINTS, Frozen, create_encoder
+from ..encoders import CHECKPOINTS, Frozen, check_length, create_encoder, read_options
 from ..metrics import measure, resampled
 from ..ontology import Ontology
 from spa_lib.runs import (
@@ -136,9 +136,13 @@ def make_map_encoder(cfg: SemanticConfig) -> MapEncoder:
         by_hand = cache_dir("checkpoints", cfg.encoder)/f"{checkpoint}.ckpt"
         if by_hand.exists():
             checkpoint = str(by_hand)
-    options = {} if checkpoint else dict(clip_seconds=cfg.clip_seconds)
+    options: dict = {} if checkpoint else dict(clip_seconds=cfg.clip_seconds)
+    options |= read_options(cfg.encoder, cfg.encoder_options)
     with seeded("encoder", cfg.seed):
-        return MapEncoder(create_encoder(cfg.encoder, size=cfg.size, checkpoint=checkpoint, **options))
+        encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=checkpoint, **options)
+    slower = max(1.0, cfg.train_rate/encoder.sample_rate, cfg.eval_rate/encoder.sample_rate)
+    check_length(encoder, cfg.clip_seconds*slower) # samples of another rate are read as the encoder's
+    return MapEncoder(encoder)
 
 def embed_sides(
     encoder: MapEncoder, # which stays as it is

@@ -62,7 +62,7 @@ def test_ast_positions_at_other_lengths(tmp_path, tiny, noise):
 def test_passt_uses_the_first_columns_and_cuts_what_is_too_long(tiny, noise):
     encoder = tiny("passt", stride=10)
     wave = noise(12, 32000)
-    with torch.no_grad():
+    with torch.no_grad(), pytest.warns(UserWarning, match="reads the first 10.05 s"):
         assert encoder.patches(encoder.log_mel(wave)).shape[1] == 12 * 99
         cut = encoder.log_mel(wave)[..., :996]
         assert torch.equal(encoder(wave), encoder.logits(encoder.hidden(cut)))
@@ -178,16 +178,18 @@ def test_a_name_is_downloaded_once_and_its_digest_recorded(tmp_path, monkeypatch
 
 
 def test_the_table_holds_every_released_file():
-    assert len(CHECKPOINTS) == 26
+    assert len(CHECKPOINTS) == 30
     counts = collections.Counter(row.encoder for row in CHECKPOINTS.values())
-    assert counts == {"mn": 16, "ast": 2, "passt": 4, "panns": 1, "psla": 2, "htsat": 1}
-    assert len({row.url for row in CHECKPOINTS.values()}) == 26
+    assert counts == {"mn": 16, "ast": 2, "passt": 8, "panns": 1, "psla": 2, "htsat": 1}
+    assert len({row.url for row in CHECKPOINTS.values()}) == 30
     assert {name for name, row in CHECKPOINTS.items() if row.sha256} == {"mn04_as"}
     options = {name: row.options for name, row in CHECKPOINTS.items() if row.options}
     assert options == {
         "mn10_as_hop_5": {"hop": 160}, "mn10_as_hop_15": {"hop": 480}, "mn10_as_hop_20": {"hop": 640},
         "mn10_as_hop_25": {"hop": 800}, "mn10_as_mels_40": {"n_mels": 40}, "mn10_as_mels_64": {"n_mels": 64},
         "mn10_as_mels_256": {"n_mels": 256},
+        "passt-s-f128-stfthop100-p16-s10-ap.473-swa": {"hop": 100, "clip_seconds": 10},
+        "passt-s-f128-stfthop160-p16-s10-ap.473-swa": {"hop": 160, "clip_seconds": 10},
     }
 
 
@@ -198,12 +200,20 @@ def test_rows_of_the_table():
         mAP=43.2, file="mn04_as_mAP_432.pt", bytes=4_066_513,
         sha256="899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c")
     assert CHECKPOINTS["mn10_as_hop_5"] == Released(
-        encoder="mn", url=releases + "mn10_as_hop_5_mAP_475.pt", licence="MIT", front_end="32 kHz, 128 mel",
-        mAP=47.5, file="mn10_as_hop_5_mAP_475.pt", options={"hop": 160})
+        encoder="mn", url=releases + "mn10_as_hop_5_mAP_475.pt", licence="MIT", mAP=47.5,
+        front_end="32 kHz, 128 mel, hop 160", file="mn10_as_hop_5_mAP_475.pt", options={"hop": 160})
+    assert CHECKPOINTS["mn10_as_mels_64"].front_end == "32 kHz, 64 mel"
     assert CHECKPOINTS["Cnn14"] == Released(
         encoder="panns", licence="CC-BY-4.0 (record), MIT (code)", front_end="32 kHz, 64 mel", mAP=43.1,
         url="https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
         file="Cnn14_mAP=0.431.pth")
+    passt = "https://github.com/kkoutini/PaSST/releases/download/" # four releases
+    urls = {name: row.url for name, row in CHECKPOINTS.items()}
+    for name, release in (("-p16-s10-ap.476-swa", "v0.0.1-audioset"), ("-p16-s10-ap.472", "v0.0.2-audioset"),
+                          ("-30sec-p16-s10-ap.473-swa", "v0.0.5")):
+        file = f"passt-s-f128{name}"
+        assert urls[file] == f"{passt}{release}/{file}.pt"
+    assert urls["passt-s-kd-ap.486"] == f"{passt}v.0.0.9/passt-s-kd-ap.486.pt"
     assert CHECKPOINTS["HTSAT_AudioSet_Saved_1"].file == "HTSAT_AudioSet_Saved_1.ckpt"
     assert CHECKPOINTS["MIT/ast-finetuned-audioset-10-10-0.4593"].file == "model.safetensors"
 

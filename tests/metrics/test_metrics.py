@@ -261,6 +261,26 @@ def test_levels_of_a_subset(ontology):
     assert omap(targets, scores, part.distances, levels=iter((0, 3))).levels == (0, 3)
 
 
+def test_the_ontology_knows_its_levels(ontology):
+    part = ontology.subset(["Speech", "Male speech, man speaking", "Laughter", "Cough", "Sneeze"])
+    rng = np.random.default_rng(0)
+    targets, a, b = np.eye(5, dtype=int)[rng.integers(0, 5, 40)], rng.random((40, 5)), rng.random((40, 5))
+    of_22, of_few = omap(targets, a, part), omap(targets, a, part.distances)
+    assert of_22.levels == tuple(range(22)) and of_22.value == omap(targets, a, part, levels=range(22)).value
+    assert "22 levels: 0 to 21" in repr(of_22)
+    assert of_few.value < of_22.value and f"{len(of_few.levels)} levels: 0 to 5" in repr(of_few)
+    assert "2 levels: 0, 3" in repr(omap(targets, a, part, levels=(0, 3)))
+    assert omap_naive(targets, a, part).shape == (22, 5)
+    assert level_weights(part).shape == (22, part.distances.max() + 1)
+    assert chance(targets, part, draws=2).per_level.shape == (22,)
+    assert bootstrap(targets, a, "omap_levels", part, n=3).value.shape == (22,)
+    assert paired_bootstrap(targets, a, b, "omap", part, n=3).a.value == of_22.value
+    of_classes = per_class_gain(targets, a, b, part)
+    np.testing.assert_allclose(of_classes.mean(), omap(targets, b, part).value - of_22.value)
+    with pytest.raises(ValueError, match="527 classes, but the tables have 5: take ontology.subset"):
+        omap(targets, a, ontology)
+
+
 def test_nearest_positive_is_the_least_over_the_labels(ontology):
     rng = np.random.default_rng(0)
     targets = rng.random((30, 527)) < 0.02
@@ -316,7 +336,7 @@ def test_errors_name_what_is_wrong():
         "clip_weights .*>= 0": lambda: omap(targets, scores, D, clip_weights=[1, 1, 1, -1]),
         "no class can be scored": lambda: mean_average_precision(targets*0, scores),
         "unknown metric": lambda: bootstrap(targets, scores, "recall", D),
-        "needs the distances": lambda: bootstrap(targets, scores, "omap"),
+        "needs the ontology": lambda: bootstrap(targets, scores, "omap"),
         "confidence": lambda: bootstrap(targets, scores, "map", n=10, confidence=95),
         "at least 2 replicates": lambda: bootstrap(targets, scores, "map", n=1),
         "groups": lambda: bootstrap(targets, scores, "map", n=10, groups=[0, 1]),

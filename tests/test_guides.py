@@ -1,0 +1,96 @@
+"""The guide to the real corpus: its commands make the runs of the released tables, from which commit."""
+import json
+import re
+import shlex
+import subprocess
+
+import pandas as pd
+import pytest
+import yaml
+
+from spa_lib.data import FREESOUND_IDS
+from spa_lib.papermill import notebook_parameters
+from spa_lib.runs import make_config, plan_runs, run_name
+from spa_lib.semanticac import semantic_runs
+
+
+@pytest.fixture(scope="module")
+def steps(root):
+    """Name in figures/ -> commands."""
+    cells = json.loads((root / "nbs" / "guides" / "real_corpus.ipynb").read_text())["cells"]
+    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    names = dict(FREESOUND_IDS=FREESOUND_IDS, print=lambda *a, **k: None)
+    exec(next(s for s in sources if "STEPS = {" in s), names)
+    return names["STEPS"]
+
+
+@pytest.fixture(scope="module")
+def plans(root):
+    return yaml.safe_load((root / "workflow" / "config.yaml").read_text())["plans"]
+
+
+def runs_in(root, name):
+    return pd.read_csv(root / "figures" / f"{name}_runs.csv")
+
+
+def test_every_table_on_real_clips_has_its_commands(root, steps):
+    tables = {p.name.removesuffix("_runs.csv") for p in (root / "figures").glob("*_runs.csv")}
+    real = {t for t in tables if not t.endswith("_demo")}
+    named = {t for t in real if any(re.fullmatch(s.replace("*", ".*"), t) for s in steps)}
+    assert real == named
+
+
+def test_commands_name_plans_notebooks_and_parameters_that_exist(root, steps, plans):
+    for command in {c for commands in steps.values() for c in commands}:
+        words = shlex.split(command)
+        if words[0] == "make":
+            scale = dict(w.split("=", 1) for w in words if "=" in w)["SCALE"]
+            assert scale in plans, command
+            continue
+        assert words[0] == "papermill" and (root / words[1]).is_file(), command
+        given = {words[i + 1] for i, w in enumerate(words) if w == "-p"}
+        assert given <= set(notebook_parameters(root / words[1])), command
+
+
+@pytest.mark.parametrize(
+    "name", ["table1_real_clips", "fig3_real_clips", "table2_real_clips", "table3_simulated_real_clips"]
+)
+def test_plan_real_makes_the_runs_of_the_tables(root, plans, name):
+    planned = set(plan_runs(plans["real"], "CORPUS", "CHECKPOINTS"))
+    runs = runs_in(root, name)
+    assert set(runs[runs.arm != "untouched"].run) <= planned
+
+
+def test_guide_to_real_clips_makes_the_runs_of_alpha(root):
+    given = dict(encoder="mn", size="base", checkpoint="FOLDER/mn04_as_mAP_432.pt", source="audioset",
+                 recording_pattern=FREESOUND_IDS, holdout=0.25, bootstrap=0)
+    runs = runs_in(root, "alpha_real_clips")
+    made = [run_name(make_config("real", alpha=r.alpha, seed=r.seed, **given)) for r in runs.itertuples()]
+    assert made == runs.run.tolist()
+
+
+def test_plan_semanticac_makes_the_runs_of_its_tables(root, plans):
+    folders = dict(esc50="CORPUS/ESC-50", urbansound8k="CORPUS/UrbanSound8K")
+    planned = set(semantic_runs(plans["semanticac"]["semanticac"], folders, "CHECKPOINTS"))
+    for path in (root / "figures").glob("semanticac_*_runs.csv"):
+        if "_demo" not in path.name:
+            assert set(pd.read_csv(path).run) <= planned, path.name
+
+def commits_of_tables(root):
+    """Name in figures/ -> commit, from the list in figures/README.md."""
+    text = (root / "figures" / "README.md").read_text()
+    rows = re.findall(r"^\| ([\w, ]+) \| ([0-9a-f]{7}) \|$", text, re.M)
+    return {name: commit for names, commit in rows for name in names.split(", ")}
+
+
+def test_tables_on_real_clips_are_those_of_the_commit_that_is_named(root):
+    """A table that is drawn anew leaves the list; see figures/README.md."""
+    commits = commits_of_tables(root)
+    assert len(commits) >= 8
+    for name, commit in commits.items():
+        found = subprocess.run(["git", "cat-file", "-e", commit], cwd=root, capture_output=True)
+        if found.returncode:
+            pytest.skip(f"this checkout has no history back to {commit}")
+        path = f"figures/{name}.csv"
+        then = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=root, capture_output=True)
+        assert then.stdout == (root / path).read_bytes(), f"{path} is not the one of {commit}"
