@@ -152,7 +152,7 @@ def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> S
         return OfficialHead(encoder, [full.index(m) for m in ontology.mids])
     with seeded("heads", cfg.seed):
         T_hat = label_features(ontology, cfg.method, cfg.text_model)
-        return SPAModel(encoder, T_hat, cfg.dim, BRANCHES[cfg.text_branch])
+        return SPAModel(encoder, T_hat, cfg.dim, BRANCHES[cfg.text_branch], cfg.dropout, cfg.hidden)
 
 # %% ../nbs/04_train.ipynb #f0e1d2c4
 def freeze_encoder(

@@ -34,7 +34,7 @@ class WholeClips(Dataset):
         table: pd.DataFrame, # clip table, N rows
         sample_rate: int, # Hz
         min_seconds: float = 0., # a shorter clip is a problem
-        resampler: str = "torchaudio", # see `resample`
+        resampler: str = "soxr", # see `resample`
         cache: bool = True, # keep the clips, decoded and resampled, in memory
     ):
         self.sample_rate, self.min_seconds = sample_rate, min_seconds
@@ -108,7 +108,7 @@ class Clips(WholeClips):
         on_problem: str = "refuse", # when a clip is loaded; "leave_out" loads each once, now
         cache: bool = True, # keep whole clips in memory: 4 bytes a sample, 7.7 MB a minute at 32 kHz
         min_seconds: float = 0., # a shorter clip is a problem
-        resampler: str = "torchaudio", # see `resample`
+        resampler: str = "soxr", # see `resample`
     ):
         super().__init__(table, sample_rate, min_seconds, resampler, cache)
         one_of(crop, CROPS, "crop")
