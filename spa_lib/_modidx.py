@@ -1672,6 +1672,8 @@ d = { 'settings': { 'branch': 'main',
                                'spa_lib.utils.parameters': ('utils.html#parameters', 'spa_lib/utils.py'),
                                'spa_lib.utils.pick_device': ('utils.html#pick_device', 'spa_lib/utils.py'),
                                'spa_lib.utils.project_root': ('utils.html#project_root', 'spa_lib/utils.py'),
+                               'spa_lib.utils.seed_stream': ('utils.html#seed_stream', 'spa_lib/utils.py'),
                                'spa_lib.utils.seeded': ('utils.html#seeded', 'spa_lib/utils.py'),
                                'spa_lib.utils.sha256_of': ('utils.html#sha256_of', 'spa_lib/utils.py'),
+                               'spa_lib.utils.torch_seed': ('utils.html#torch_seed', 'spa_lib/utils.py'),
                                'spa_lib.utils.write_atomic': ('utils.html#write_atomic', 'spa_lib/utils.py')}}}
