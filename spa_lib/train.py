@@ -145,7 +145,7 @@ def make_encoder(cfg: RunConfig) -> Encoder:
     if not cfg.checkpoint:
         options["clip_seconds"] = cfg.clip_seconds
     options |= read_options(cfg.encoder, cfg.encoder_options)
-    with seeded(cfg.seed):
+    with seeded("encoder", cfg.seed):
         encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
     check_length(encoder, cfg.clip_seconds)
     return encoder
@@ -155,9 +155,9 @@ def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> S
     if cfg.head == "official":
         full = Ontology.audioset()
         return OfficialHead(encoder, [full.index(m) for m in ontology.mids])
-    with seeded(cfg.seed, 1):
+    with seeded("heads", cfg.seed):
         T_hat = label_features(ontology, cfg.method, cfg.text_model)
-        return SPAModel(encoder, T_hat, cfg.dim, BRANCHES[cfg.text_branch])
+        return SPAModel(encoder, T_hat, cfg.dim, BRANCHES[cfg.text_branch], cfg.dropout, cfg.hidden)
 
 # %% ../nbs/04_train.ipynb #f0e1d2c4
 def freeze_encoder(

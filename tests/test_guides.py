@@ -1,4 +1,4 @@
-"""The guide to the real corpus: its commands exist and make the runs of the released tables; their commits."""
+"""The guide to the real corpus: its commands make the runs of the released tables, from which commit."""
 import json
 import re
 import shlex

@@ -24,7 +24,7 @@ TOP_LEVEL = {
     "settings.ini", "setup.py", "MANIFEST.in", "ruff.toml", "mypy.ini", "Makefile",
 }
 HEAVY = {
-    "librosa", "umap", "soundfile", "webdataset", "snakemake", "ipywidgets", "matplotlib", "fastcore",
+    "librosa", "umap", "soundfile", "av", "soxr", "webdataset", "snakemake", "ipywidgets", "matplotlib", "fastcore",
     "nbdev",
 }
 

@@ -12,13 +12,13 @@ import io
 import math
 import os
 import re
-import struct
-import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -29,43 +29,12 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 
 # %% ../../nbs/data/audio.ipynb #82d1246f
-from .errors import ClipError
+from .containers import Container, mpeg_frame, read_container
+from .errors import ClipError, log
 from ..utils import one_of
 
-# %% ../../nbs/data/audio.ipynb #7fc47f7a
-def _wav_ends_early(f: io.BufferedReader, size: int) -> bool:
-    "Whether the data chunk of an open WAV file is cut off, or not there."
-    f.seek(12)
-    while len(chunk := f.read(8)) == 8:
-        name, length = chunk[:4], struct.unpack("<I", chunk[4:])[0]
-        if name == b"data":
-            written_to_a_pipe = length == 0xFFFFFFFF # the length was not known
-            return not written_to_a_pipe and f.tell() + length > size
-        f.seek(length + length % 2, 1)
-    return True
-
-def _ogg_ends_early(f: io.BufferedReader, size: int) -> bool:
-    "Whether the last page of an open Ogg file is cut off, or not marked as the last."
-    f.seek(max(0, size - 65536)) # a page is shorter
-    tail = f.read()
-    page = tail[tail.rfind(b"OggS"):]
-    if len(page) < 27:
-        return True
-    segments = page[26]
-    length = 27 + segments + sum(page[27:27 + segments])
-    marked_as_last = page[5] & 4
-    return len(page) < length or not marked_as_last
-
-# %% ../../nbs/data/audio.ipynb #da882d6a
-def _ends_early(path: str) -> bool:
-    """Whether a WAV or Ogg file stops before its own header or last page says.
-
-    Other kinds are known only by decoding."""
-    with open(path, "rb") as f:
-        head, size = f.read(12), os.path.getsize(path)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            return _wav_ends_early(f, size)
-        return head[:4] == b"OggS" and _ogg_ends_early(f, size)
+if TYPE_CHECKING:
+    import av
 
 # %% ../../nbs/data/audio.ipynb #0c64f70c
 RETRIES = 5 # of a request that failed: half a minute with waits of 0, 2, 4, 8, 16 s
@@ -203,9 +172,9 @@ def clip_size(
 def clip_source(
     path: str|Path, # a file, or a byte range of a shard
 ) -> str|io.BytesIO: # the file's path, or the bytes
-    """What a decoder may open, once it is known that all of it is there.
+    """What a decoder may open.
 
-    Raises ClipError, named by the path: missing, empty, truncated, damaged."""
+    Raises ClipError, named by the path: missing, empty; of a shard also truncated, damaged."""
     path = os.fspath(path)
     if SHARD_RANGE.fullmatch(path):
         return io.BytesIO(read_shard_range(path))
@@ -213,88 +182,231 @@ def clip_source(
         raise ClipError.of(path, "missing")
     if os.path.getsize(path) == 0:
         raise ClipError.of(path, "empty")
-    if _ends_early(path):
-        raise ClipError.of(path, "truncated")
     return path
 
 # %% ../../nbs/data/audio.ipynb #cell-12
+class _Decoded(NamedTuple):
+    "A decoded clip, or a segment of it."
+    wave: np.ndarray # float32 [frames], the mean of the channels
+    rate: int # Hz
+    lacking: int = 0 # frames that the container promises and that are not there
+    remark: str = "" # what was skipped
+
 def _is_given(t: float|None) -> TypeGuard[float]:
     "Whether a time is stated: neither None nor nan."
     return t is not None and not math.isnan(t)
 
-def _span(frames: int, rate: int, start: float|None, end: float|None) -> tuple[int, int]:
-    "First frame of a segment, and the one after its last; None or nan means the file's own."
-    first = round(start*rate) if _is_given(start) else 0
-    stop = min(frames, round(end*rate)) if _is_given(end) else frames
-    return first, stop
-
-def _decode_wav(source, start, end):
-    "Samples [frames, channels], rate, number of frames lacking; without soundfile."
-    from scipy.io import wavfile
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", wavfile.WavFileWarning) # a chunk that it does not know
-        rate, x = wavfile.read(source)
-    first, stop = _span(len(x), rate, start, end)
-    part = x.reshape(len(x), -1)[first:max(first, stop)].astype(np.float32)
-    if x.dtype == np.uint8:
-        return (part - 128)/np.float32(128), rate, 0
-    full_scale = 1 if x.dtype.kind == "f" else -float(np.iinfo(x.dtype).min)
-    return part/np.float32(full_scale), rate, 0
+def _mono(x: np.ndarray) -> np.ndarray: # [frames, channels] -> [frames]
+    "The mean of the channels."
+    return x.mean(1) if x.shape[1] > 1 else x[:, 0]
 
 # %% ../../nbs/data/audio.ipynb #cell-14
-_VORBIS_BLOCK = 8192 # samples
-
-def _decode_soundfile(source, start, end):
-    "Samples [frames, channels], rate, number of frames lacking."
+def _decode_plain(source: str|io.BytesIO, start: float|None, end: float|None) -> _Decoded:
+    "WAV, FLAC or AIFF whose header is plausible, by soundfile."
     import soundfile
     with soundfile.SoundFile(source) as f:
-        first, stop = _span(f.frames, f.samplerate, start, end)
+        first = round(start*f.samplerate) if _is_given(start) else 0
+        stop = min(f.frames, round(end*f.samplerate)) if _is_given(end) else f.frames
         f.seek(min(first, f.frames))
         x = f.read(max(0, stop - first), dtype="float32", always_2d=True)
-        lacking = stop - first - len(x)
-        return x, f.samplerate, lacking - (_VORBIS_BLOCK if f.format == "OGG" else 0)
+        return _Decoded(_mono(x), f.samplerate, lacking=max(0, stop - first) - len(x))
 
-# %% ../../nbs/data/audio.ipynb #2ca00e2e
-def _decoder(path: str, source: str|io.BytesIO) -> tuple[Callable, tuple]:
-    "The function that decodes, and the errors by which it says that it cannot."
+# %% ../../nbs/data/audio.ipynb #2993f610
+# containers of sound, alone or with pictures: no lists of other files, no text that is drawn as a picture
+_FORMATS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,"
+            "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,rm,tta,w64,wav,wv")
+_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
+_MOST_SKIPPED = 0.1 # of the packets
+
+class _Undecodable(Exception):
+    "Why a file cannot be decoded."
+
+@contextmanager
+def _opened(source: str|io.BytesIO) -> Iterator[tuple]:
+    "An open container and its first stream of sound. Raises _Undecodable."
+    import av
+    with av.open(source, metadata_errors="ignore", options=dict(format_whitelist=_FORMATS)) as container:
+        streams = container.streams.audio
+        if not streams or streams[0].codec_context is None: # without codec a decoder ends the process
+            raise _Undecodable("it holds no sound that can be decoded")
+        streams[0].codec_context.thread_count = 1
+        yield container, streams[0]
+
+def _samples(frame: "av.AudioFrame") -> np.ndarray: # float32 [frames]
+    "The mean of the channels, full scale 1."
+    coded = frame.to_ndarray()
+    by_channel = coded.T if frame.format.is_planar else coded.reshape(frame.samples, -1)
+    x = by_channel.astype(np.float32)
+    if coded.dtype == np.uint8:
+        x = (x - 128)/np.float32(128)
+    elif coded.dtype.kind == "i":
+        x = x/np.float32(2**(8*coded.dtype.itemsize - 1))
+    return _mono(x)
+
+# %% ../../nbs/data/audio.ipynb #b836d0f9
+_VORBIS_BLOCK = 8192 # samples
+_TOLERATED = {"ogg": _VORBIS_BLOCK, "mp3": 2*1152}
+
+class _Reading:
+    "A stream while it is decoded: what has come, and what is lacking."
+    def __init__(self, container: Container, first: float, stop: float):
+        self.container, self.first, self.stop = container, first, stop # seconds
+        self.rate = self.n = 0
+        self.parts: list[np.ndarray] = []
+        self.due: float|None = None # the time at which the next frame begins, in frames
+        self.limit: int|None = None # frames in all
+        self.lost = 0
+        self.packets, self.skipped, self.tags = 0, 0, 0
+        self.last_is_cut = False
+
+    def packet(self, packet: "av.Packet") -> list: # of frames
+        "Decode a packet, or skip it."
+        from av import InvalidDataError
+        self.packets += packet.size > 0
+        head = bytes(packet)[:16]
+        frame = mpeg_frame(head) if self.container.kind == "mp3" else None
+        try:
+            frames = packet.decode()
+        except InvalidDataError:
+            is_tag = head.startswith(_TAGS)
+            self.tags += is_tag
+            self.skipped += not is_tag
+            self.last_is_cut = not is_tag
+            return []
+        if packet.size:
+            self.last_is_cut = frame is not None and packet.size < frame.length
+        return frames
+
+    def frame(self, frame: "av.AudioFrame") -> None:
+        "Keep what lies within the segment."
+        self.rate = self.rate or frame.sample_rate
+        if frame.sample_rate != self.rate:
+            raise _Undecodable(f"its rate changes from {self.rate} Hz to {frame.sample_rate} Hz "
+                               f"after {self.n/self.rate:.2f} s")
+        if self.container.kind == "ogg":
+            self.look_at_time(frame)
+        begin, self.n = self.n, self.n + frame.samples
+        if self.limit is not None:
+            self.n = min(self.n, self.limit)
+        first, stop = (min(self.n, round(min(t, 1e9)*self.rate)) for t in (self.first, self.stop))
+        if begin < stop and first < self.n:
+            self.parts.append(_samples(frame)[max(0, first - begin):stop - begin])
+
+    def look_at_time(self, frame: "av.AudioFrame") -> None:
+        "Count what a damaged page took away, and find the end."
+        if frame.pts is None or frame.time_base is None:
+            return
+        to_frames = float(frame.time_base*self.rate)
+        begin, end = frame.pts*to_frames, self.container.end
+        if not self.n and end is not None and frame.pts >= 0: # of a file of one page ffmpeg keeps too much
+            self.limit = round(end*to_frames)
+        if self.due is not None and begin - self.due > _VORBIS_BLOCK:
+            self.lost += round(begin - self.due)
+        self.due = begin + frame.samples
+
+    def is_done(self) -> bool:
+        "Whether all of the segment is there."
+        return bool(self.rate) and math.isfinite(self.stop) and self.n >= round(self.stop*self.rate)
+
+    def lacking(self, time_base: Fraction) -> int: # frames
+        "What the container promises and what is not there, after all packets."
+        promised, tolerated = self.container.frames, _TOLERATED.get(self.container.kind, 0)
+        lost = self.lost
+        if promised is not None:
+            lost = max(lost, promised - self.n)
+        if self.container.end is not None and self.due is not None:
+            lost = max(lost, round(self.container.end*float(time_base*self.rate) - self.due))
+        return max(0, lost - tolerated, int(self.last_is_cut))
+
+    def remark(self) -> str:
+        "What was skipped."
+        tags = f"{self.tags} tag(s) in the middle of it" if self.tags else ""
+        broken = f"{self.skipped} of {self.packets} packets" if self.skipped else ""
+        return " and ".join(part for part in (tags, broken) if part)
+
+# %% ../../nbs/data/audio.ipynb #a44d5f68
+def _decode_any(source: str|io.BytesIO, container: Container, start: float|None, end: float|None) -> _Decoded:
+    "A file of any kind, by PyAV. Raises _Undecodable."
+    first, stop = start if _is_given(start) else 0.0, end if _is_given(end) else math.inf
+    reading = _Reading(container, first, stop)
+    with _opened(source) as (opened, stream):
+        for packet in opened.demux(stream):
+            for frame in reading.packet(packet):
+                reading.frame(frame)
+            if reading.is_done():
+                break
+        if not reading.n:
+            raise _Undecodable(f"none of its {reading.packets} packets can be decoded")
+        lacking = 0 if reading.is_done() else reading.lacking(stream.time_base)
+        if not lacking and reading.skipped > _MOST_SKIPPED*reading.packets:
+            raise _Undecodable(f"{reading.skipped} of its {reading.packets} packets cannot be decoded")
+    wave = np.concatenate(reading.parts) if reading.parts else np.zeros(0, np.float32)
+    return _Decoded(wave, reading.rate, lacking, reading.remark())
+
+def _decode(source: str|io.BytesIO, container: Container, start: float|None, end: float|None) -> _Decoded:
+    "Decode by the library that reads this container right. Raises _Undecodable."
+    from av import FFmpegError
+    from soundfile import LibsndfileError
+    if container.plain:
+        try:
+            return _decode_plain(source, start, end)
+        except LibsndfileError: # a kind of WAV, FLAC or AIFF that it does not know
+            pass
     try:
-        import soundfile  # noqa: F401
-    except (ImportError, OSError) as e:
-        if isinstance(source, io.BytesIO):
-            is_wav = source.getvalue()[:4] == b"RIFF"
-        else:
-            is_wav = path.lower().endswith((".wav", ".wave"))
-        if is_wav:
-            return _decode_wav, (ValueError, EOFError, struct.error)
-        raise ImportError(f"decoding {path} needs the package soundfile (pip install soundfile); "
-                          "without it only .wav is read") from e
-    return _decode_soundfile, (RuntimeError, ValueError, TypeError, MemoryError)
+        return _decode_any(source, container, start, end)
+    except FFmpegError as e:
+        raise _Undecodable(e.strerror) from e
 
 # %% ../../nbs/data/audio.ipynb #cell-15
+@cache
+def _log_once(name: str, remark: str) -> None:
+    "A line in the log, once for a file however often it is read."
+    log.warning("%s: %s", name, remark)
+
 def decode_clip(
-    path: str|Path|io.BytesIO, # WAV, FLAC, Ogg, MP3: a file, a byte range of a shard, or the bytes
+    path: str|Path|io.BytesIO, # any kind of sound: a file, a byte range of a shard, or the bytes
     start: float|None = None, # seconds; None or nan = from its beginning
     end: float|None = None, # seconds; None or nan = to its end
+    name: str|None = None, # what errors call it; None = its path
 ) -> tuple[np.ndarray, int]: # float32 [frames], the mean of the channels; the rate in Hz
     "Decode, and average the channels. Raises ClipError, named by the path."
-    source = path if isinstance(path, io.BytesIO) else clip_source(path)
-    path = "bytes" if isinstance(path, io.BytesIO) else os.fspath(path)
-    decode, failures = _decoder(path, source)
+    if isinstance(path, io.BytesIO):
+        source: str|io.BytesIO = path
+        name = name or f"sound in memory ({len(path.getvalue()):,} bytes)"
+    else:
+        source = clip_source(path)
+        name = name or os.fspath(path)
+    if isinstance(source, io.BytesIO):
+        container = read_container(source)
+        source.seek(0)
+    else:
+        with open(source, "rb") as f:
+            container = read_container(f)
+    if container.fault:
+        raise ClipError.of(name, "truncated", container.fault)
     try:
-        x, rate, lacking = decode(source, start, end)
-    except failures as e:
-        raise ClipError.of(path, "undecodable", str(e)) from e
+        wave, rate, lacking, remark = _decode(source, container, start, end)
+    except _Undecodable as e:
+        raise ClipError.of(name, "undecodable", str(e)) from e
     if lacking > 0:
-        raise ClipError.of(path, "truncated", f"{lacking} samples are lacking")
-    if len(x) == 0 and (_is_given(start) or _is_given(end)):
-        raise ClipError.of(path, "too short", f"nothing lies between {start} s and {end} s")
-    if len(x) == 0:
-        raise ClipError.of(path, "empty")
-    if not np.isfinite(x).all():
-        raise ClipError.of(path, "non-finite")
-    return (x.mean(1) if x.shape[1] > 1 else x[:, 0]), rate
+        raise ClipError.of(name, "truncated", f"{lacking} samples are lacking")
+    if len(wave) == 0 and (_is_given(start) or _is_given(end)):
+        raise ClipError.of(name, "too short", f"nothing lies between {start} s and {end} s")
+    if len(wave) == 0:
+        raise ClipError.of(name, "empty")
+    if not np.isfinite(wave).all():
+        raise ClipError.of(name, "non-finite")
+    if remark:
+        _log_once(name, f"skipped what is no sound: {remark}")
+    return wave, rate
 
 # %% ../../nbs/data/audio.ipynb #cell-17
+def _resample_soxr(x, rate, sample_rate):
+    import soxr
+    length = -(-len(x)*sample_rate//rate) # rounded up, as by the two others
+    silence = rate//sample_rate + 1 # soxr rounds to the nearest
+    return soxr.resample(np.pad(x, (0, silence)), rate, sample_rate, quality="HQ")[:length]
+
 def _resample_torchaudio(x, rate, sample_rate):
     from torchaudio.functional import resample
     return resample(torch.from_numpy(x), rate, sample_rate).numpy()
@@ -304,14 +416,14 @@ def _resample_poly(x, rate, sample_rate):
     g = math.gcd(rate, sample_rate)
     return resample_poly(x, sample_rate//g, rate//g).astype(np.float32)
 
-RESAMPLERS = {"torchaudio": _resample_torchaudio, "poly": _resample_poly}
+RESAMPLERS = {"soxr": _resample_soxr, "torchaudio": _resample_torchaudio, "poly": _resample_poly}
 
 # %% ../../nbs/data/audio.ipynb #cell-18
 def resample(
     wave: np.ndarray, # [samples] at `rate`
     rate: int, # Hz
     sample_rate: int, # Hz wanted
-    resampler: str = "torchaudio", # torchaudio.functional.resample, or "poly": scipy.signal.resample_poly
+    resampler: str = "soxr", # or "torchaudio": its `resample`; "poly": scipy.signal.resample_poly
 ) -> np.ndarray: # float32 [samples] at `sample_rate`
     "A waveform at another rate (4.1). Raises ValueError for a rate that is not a whole number above 0."
     one_of(resampler, RESAMPLERS, "resampler")
@@ -327,12 +439,12 @@ def load_waveform(
     sample_rate: int, # Hz wanted
     start_seconds: float|None = None, # segment within the file; None or nan = from its beginning
     end_seconds: float|None = None, # None or nan = to its end
-    resampler: str = "torchaudio", # see `resample`
+    resampler: str = "soxr", # see `resample`
 ) -> np.ndarray: # float32 [samples], mono, full scale 1
     """Decode, average the channels, resample (4.1).
 
     Lossy coding and resampling may overshoot full scale a little.
-    Raises ClipError naming the problem, and ImportError where soundfile is needed and absent."""
+    Raises ClipError naming the problem."""
     x, rate = decode_clip(path, start_seconds, end_seconds)
     return resample(x, rate, sample_rate, resampler)
 

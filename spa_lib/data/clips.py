@@ -31,7 +31,7 @@ import pandas as pd
 from .audio import SHARD_RANGE, decode_clip
 from .errors import ON_PROBLEM, ClipError, Problem, log, refuse_or_leave_out
 from ..ontology import Ontology
-from ..utils import one_of
+from ..utils import one_of, seed_stream
 
 # %% ../../nbs/data/clips.ipynb #cell-12
 CLIP_COLUMNS = ("clip_id", "path", "start_seconds", "end_seconds", "mids", "split", "fold", "recording")
@@ -334,7 +334,7 @@ def split_by_recording(
     rare_first = sorted(found, key=lambda mid: (len(found[mid]), mid))
     recordings_of_class = {mid: found[mid] for mid in rare_first}
 
-    drawn = np.random.default_rng(seed).permutation(sorted(size)).tolist()
+    drawn = np.random.default_rng(seed_stream("holdout", seed)).permutation(sorted(size)).tolist()
     rank = {r: i for i, r in enumerate(drawn)}
     in_b = {} # recording -> whether it is in the second table
     for recordings in [*recordings_of_class.values(), size]: # at last those without a class
@@ -358,7 +358,7 @@ def pick_unseen(
     "Classes that are held out of training."
     if not 0 < n < len(mids):
         raise ValueError(f"unseen must be 1 to {len(mids) - 1} of these {len(mids)} classes, got {n}")
-    drawn = set(np.random.default_rng(seed).permutation(len(mids))[:n])
+    drawn = set(np.random.default_rng(seed_stream("unseen", seed)).permutation(len(mids))[:n])
     return [mid for i, mid in enumerate(mids) if i in drawn]
 
 def split_by_fold(

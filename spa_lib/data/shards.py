@@ -31,7 +31,7 @@ import pandas as pd
 from .audio import RESAMPLERS, decode_clip, is_url, read_bytes, read_source, resample, shard_range
 from .clips import CLIP_COLUMNS, clip_list_hash, register_source
 from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, log
-from ..utils import one_of, sha256_of, write_atomic
+from ..utils import one_of, seed_stream, sha256_of, write_atomic
 
 # %% ../../nbs/data/shards.ipynb #0e45a5f4
 CODECS = ("flac", "as is")
@@ -72,7 +72,7 @@ def _coded(clip, audio: Sequence|None, how: Packing) -> CodedClip:
     if isinstance(source, tuple):
         wave, rate = source
     else:
-        wave, rate = decode_clip(source, clip.start_seconds, clip.end_seconds)
+        wave, rate = decode_clip(source, clip.start_seconds, clip.end_seconds, name=clip.clip_id)
     if not np.isfinite(wave).all():
         raise ClipError.of(clip.clip_id, "non-finite")
     if len(wave) == 0:
@@ -168,7 +168,8 @@ def _planned(table: pd.DataFrame, how: Packing, clips_per_shard: int, seed: int)
     shards = {}
     for split in sorted(set(table.split)):
         clips = table[table.split == split]
-        clips = clips.iloc[np.random.default_rng(seed).permutation(len(clips))]
+        drawn = np.random.default_rng(seed_stream("packing", seed))
+        clips = clips.iloc[drawn.permutation(len(clips))]
         n = -(-len(clips)//clips_per_shard) # rounded up
         for i, rows in enumerate(np.array_split(np.arange(len(clips)), n)):
             of_shard = clips.iloc[rows]
@@ -186,7 +187,7 @@ def _finished(folder: Path, shards: dict[str, Shard]) -> dict[str, dict]: # name
         if path.stem not in shards or about["plan"] != shards[path.stem].plan:
             raise ValueError(f"{folder} holds shards of other clips or settings ({path.name}): pack into an "
                              "empty folder, or delete it, or give the same clips, codec, sample_rate, "
-                             "quality, clips_per_shard, seed and min_seconds as before")
+                             "quality, resampler, clips_per_shard, seed and min_seconds as before")
         tar = path.with_suffix(".tar")
         if tar.exists() and tar.stat().st_size == about["bytes"]:
             found[path.stem] = {k: about[k] for k in ("shard", "clips", "bytes", "sha256", "plan")}
@@ -248,7 +249,7 @@ def pack(
     on_problem: str = "leave_out", # list clips that do not decode in the index; "refuse" stops at the first
     workers: int = 1, # processes
     audio: Sequence|None = None, # where the sound is, if not in files: see `dataset_clips`
-    resampler: str = "torchaudio", # see `spa_lib.data.resample`
+    resampler: str = "soxr", # see `spa_lib.data.resample`
     progress: bool = True, # show a progress bar
 ) -> dict: # the index: see `read_index`
     """Pack clips into shards, or go on where an earlier call was stopped. One packer a folder at a time.
@@ -258,6 +259,8 @@ def pack(
     one_of(codec, CODECS, "codec")
     one_of(resampler, RESAMPLERS, "resampler")
     one_of(on_problem, ON_PROBLEM, "on_problem")
+    if sample_rate is None: # nothing is resampled: what the default was in versions before 0.3
+        resampler = "torchaudio"
     how = Packing(codec, sample_rate, quality, min_seconds, resampler)
     _refuse_unpackable(table, how, clips_per_shard, audio)
 

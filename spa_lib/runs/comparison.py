@@ -33,6 +33,7 @@ from spa_lib.runs.config import (
 )
 from .folder import Run, find_runs
 from .plan import run_command
+from ..text import CONTROLS
 from ..utils import one_of
 
 # %% ../../nbs/runs/comparison.ipynb #key1
@@ -165,7 +166,7 @@ def _one_alpha_and_text_model(
     for run in runs:
         variant = variant_of(run.config)
         if variant == "without": without.append(run)
-        elif variant.startswith("random"): random.append(run)
+        elif variant.startswith(CONTROLS): random.append(run)
         else: described.setdefault((run.config.alpha, run.config.text_model), []).append(run)
     for run in random:
         if run.config.alpha not in [alpha for alpha, _ in described]: described[run.config.alpha, ""] = []
@@ -375,6 +376,14 @@ def _from_to(values: Iterable[int]) -> str: # "640", or "640 to 1,200"
     values = sorted(set(values))
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
+def _seeds_of_each(runs: list[Run]) -> list[int]:
+    "How many seeds each configuration has; the untouched checkpoint, which needs one, is left out."
+    trained = [r for r in runs if variant_of(r.config) != "untouched"]
+    seeds = {}
+    for r in trained or runs:
+        seeds.setdefault(comparison_key(r.config, ()), set()).add(r.config.seed)
+    return [len(some) for some in seeds.values()]
+
 def caption(
     runs: list[Run],
     data: str = "", # what was trained and scored on, in words
@@ -385,9 +394,9 @@ def caption(
     counts = ("n_train", "n_eval", "n_classes")
     train, evaluate, classes = (_from_to(r.metrics[name] for r in runs) for name in counts)
     side = " (held-out training recordings)" if any(r.config.holdout for r in runs) else ""
-    seeds = len({r.config.seed for r in runs})
+    seeds = _from_to(_seeds_of_each(runs))
     words = f"{train} clips to train, {evaluate} to evaluate{side}, {classes} classes, "
-    words += f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+    words += f"{seeds} seed" if seeds == "1" else f"{seeds} seeds"
     return f"{data}: {words}" if data else words
 
 def provenance(
@@ -400,7 +409,7 @@ def provenance(
 
 # %% ../../nbs/runs/comparison.ipynb #cell-8
 SELECTION = ("encoder", "source", "fold", "arm") # names of what `selection_key` returns, in tables
-TUNED = ("alpha", "epochs", "head_learning_rate") # what a table of candidates shows of their settings
+TUNED = ("alpha", "epochs", "head_learning_rate", "dropout", "hidden") # of settings, in a table
 
 def selection_key(
     cfg: RunConfig,
@@ -424,7 +433,8 @@ def candidate_table(
     table = candidates.agg(seeds=("seed", "nunique"), mAP=("mAP", "mean"), OmAP=("OmAP", "mean"))
     table = table.assign(score=(table.mAP + table.OmAP)/2).reset_index()
     order = {name: True for name in SELECTION} | dict(score=False) # column -> ascending
-    order |= dict(alpha=True, head_learning_rate=True, epochs=True) # of equally good ones the smallest
+    smallest = ("alpha", "head_learning_rate", "epochs", "dropout", "hidden") # of equally good ones
+    order |= {name: True for name in smallest}
     return table.sort_values(list(order), ascending=list(order.values()), kind="stable", ignore_index=True)
 
 # %% ../../nbs/runs/comparison.ipynb #cell-9

@@ -24,6 +24,7 @@ from ..data import SOURCES
 from ..encoders import encoder_names, read_options
 from ..ontology import METHODS
 from .recipe import OPTIMIZERS, SAMPLERS, SCHEDULES, run_values
+from ..text import CONTROLS
 from ..utils import one_of, project_root
 
 # %% ../../nbs/runs/config.ipynb #44cfa56f
@@ -123,7 +124,7 @@ class ModelConfig:
     head: Literal["spa", "official"] = "spa" # "spa": Eq. 2; "official": the checkpoint's own, not trained
     dim: PositiveInt = 512             # D of the joint space
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
-    text_model: str = "minilm"         # f_t: "minilm", a Hugging Face name or folder, or "random"
+    text_model: str = "minilm"         # f_t: "minilm", a hub name, a folder, "random", "ontology"
     text_branch: Annotated[str, OneOf(BRANCHES)] = "trained" # "trained" (the paper's), "centred", ...
     freeze: bool = False               # train the heads alone, on X_hat computed once a clip
     alpha: NonNegativeFloat = 0.1      # weight of L_SPA (Eq. 5); 0 trains without SPA
@@ -167,6 +168,8 @@ class RecipeConfig:
     halve_every: PositiveInt = 1       # halving: epochs from one to the next
     gamma: NonNegativeFloat = 0.96     # exponential: factor of the rate from one epoch to the next
     clip_gradient: NonNegativeFloat = 1.0 # largest gradient norm; 0 = off
+    dropout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # of X_hat and E_a, while training
+    hidden: NonNegativeInt = 0         # width of a hidden layer in p_a; 0 = linear, the paper's
     mixup_rate: NonNegativeFloat = 0.5 # share of clips mixed with another; 0 = off
     mixup_beta: Annotated[float, AtLeast(1e-3)] = 2.0        # share ~ Beta(b, b)
     mixup_labels: bool = True          # mix labels as well
@@ -303,8 +306,9 @@ def variant_of(
 ) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
     "Which column of a table a run belongs to: the description, and a text branch that is not the paper's."
     if cfg.head == "official": return "untouched"
-    if cfg.alpha == 0: return "without"
-    text = "random" if cfg.text_model == "random" else cfg.method
+    has_classifier = hasattr(BRANCHES[cfg.text_branch], "classify")
+    if cfg.alpha == 0 and not has_classifier: return "without"
+    text = cfg.text_model if cfg.text_model in CONTROLS else cfg.method
     return text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
 
 def variant_values(
@@ -313,8 +317,8 @@ def variant_values(
     "The fields that make a variant, the other way round. ValueError names the nearest valid variant."
     if variant == "without": return dict(alpha=0.0)
     text, dash, branch = variant.partition("-")
-    one_of(text, ("without", *METHODS, "random"), "variant")
-    values = dict(text_model=text) if text == "random" else dict(method=text)
+    one_of(text, ("without", *METHODS, *CONTROLS), "variant")
+    values = dict(text_model=text) if text in CONTROLS else dict(method=text)
     return values | (dict(text_branch=branch) if dash else {})
 
 # %% ../../nbs/runs/config.ipynb #c8db58f1

@@ -50,7 +50,7 @@ from spa_lib.runs import (
     write_results,
 )
 from ..text import label_features, text_features
-from ..utils import cache_dir, pick_device, seeded
+from ..utils import cache_dir, pick_device, seed_stream, seeded
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
@@ -141,7 +141,7 @@ def make_map_encoder(cfg: SemanticConfig) -> MapEncoder:
             checkpoint = str(by_hand)
     options: dict = {} if checkpoint else dict(clip_seconds=cfg.clip_seconds)
     options |= read_options(cfg.encoder, cfg.encoder_options)
-    with seeded(cfg.seed):
+    with seeded("encoder", cfg.seed):
         encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=checkpoint, **options)
     slower = max(1.0, cfg.train_rate/encoder.sample_rate, cfg.eval_rate/encoder.sample_rate)
     check_length(encoder, cfg.clip_seconds*slower) # samples of another rate are read as the encoder's
@@ -179,7 +179,7 @@ def make_system(
         return Untouched(encoder.encoder, [full.index(mid) for mid in data.evaluated])
     with torch.no_grad():
         shape = tuple(encoder.eval().embed(data.evaluate[0][0][None]).shape[1:])
-    with seeded(cfg.seed, 1):
+    with seeded("heads", cfg.seed):
         if cfg.system == "baseline":
             return Baseline(encoder, shape, len(data.seen), cfg.dim, cfg.similarity)
         if cfg.system == "spa":
@@ -258,7 +258,7 @@ def recompute_norms(
     model.train()
     order = epoch_order(clips.targets, 0, seed)
     whole = max(len(order)//batch_size, 1)*batch_size
-    with seeded(seed, 2):
+    with seeded("batch norm", seed):
         for batch in batches(clips, batch_size, order=order[:whole]):
             model.scores(batch.wave.to(device))
     for norm, momentum in zip(norms, momenta):
@@ -324,7 +324,7 @@ def example_batch(
         return {}
     model.eval()
     device = model.log_scale.device
-    rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:n])
+    rows = np.sort(np.random.default_rng(seed_stream("similarity")).permutation(len(clips))[:n])
     rows = rows[np.argsort(clips.targets[rows].argmax(1), kind="stable")]
     labels = clips.targets[rows].argmax(1).tolist()
     A = model.embed(torch.stack([clips[int(i)][0] for i in rows]).to(device))

@@ -1,5 +1,4 @@
 """Waveforms: decoded, resampled, fitted to a length; files that are broken; bytes behind an address."""
-import builtins
 import time
 
 import numpy as np
@@ -110,38 +109,6 @@ def test_a_rate_must_be_a_rate(wrong):
 def test_unknown_resampler():
     with pytest.raises(ValueError, match="Did you mean 'poly'"):
         resample(np.zeros(10, np.float32), 8000, 16000, "polly")
-
-
-@pytest.fixture
-def without_soundfile(monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name == "soundfile":
-            raise ImportError("no soundfile")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-
-
-@pytest.mark.parametrize("subtype, within", [
-    ("PCM_16", 3.2e-5), ("PCM_24", 2e-7), ("PCM_32", 2e-7), ("PCM_U8", 8e-3), ("FLOAT", 1e-7)])
-def test_wav_without_soundfile(tmp_path, subtype, within, request, noise):
-    x = noise(tmp_path / "a.wav", channels=2, subtype=subtype)
-    with_it = load_waveform(tmp_path / "a.wav", 16000, 0.25, 0.5)
-    request.getfixturevalue("without_soundfile")
-    wave = load_waveform(tmp_path / "a.wav", 16000)
-    assert wave.dtype == np.float32 and np.abs(wave - x.clip(-1, 1).mean(1)).max() < within
-    assert np.abs(load_waveform(tmp_path / "a.wav", 16000, 0.25, 0.5) - with_it).max() < 1e-6
-
-
-def test_other_kinds_without_soundfile(tmp_path, without_soundfile):
-    (tmp_path / "a.flac").write_bytes(b"fLaC and so on")
-    with pytest.raises(ImportError, match="pip install soundfile"):
-        load_waveform(tmp_path / "a.flac", 16000)
-    (tmp_path / "a.wav").write_bytes(b"RIFFxxxx")
-    with pytest.raises(ClipError, match="undecodable"):
-        load_waveform(tmp_path / "a.wav", 16000)
 
 
 def test_segment_outside_the_file(tmp_path, noise):

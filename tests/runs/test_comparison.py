@@ -230,6 +230,13 @@ def test_levels_average_to_the_value(folder):
     assert levels.chance.iloc[-1] == 100 and levels.chance.iloc[0] < 50
 
 
+def test_a_caption_says_how_many_seeds_each_cell_has(folder):
+    """It said "3 seeds" of a table with one seed in most cells."""
+    runs = [r for r in evaluated(folder, "synth") if variant_of(r.config) == "without" or r.config.seed == 0]
+    assert caption(runs).endswith("1 to 3 seeds")
+    assert caption([r for r in runs if r.config.seed == 0]).endswith("1 seed")
+
+
 def test_synthetic_clips_are_called_so(folder):
     runs = evaluated(folder, "synth")
     counts = "640 clips to train, 64 to evaluate, 8 classes, 3 seeds"
