@@ -8,6 +8,7 @@ __all__ = ['split_arguments', 'notebook_parameters', 'default_output', 'with_def
 # %% ../nbs/papermill.ipynb #cell-2
 import base64
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -90,6 +91,25 @@ def with_defaults(
     output.parent.mkdir(parents=True, exist_ok=True)
     return [*arguments, str(output)]
 
+# %% ../nbs/papermill.ipynb #9cebc118
+def _is_news(record: logging.LogRecord) -> bool:
+    "Whether to log a record: all but papermill's remarks about comments in the cell of parameters."
+    return not record.getMessage().startswith("Unable to parse line")
+
+def _encrypt_kernels() -> None:
+    "Ask kernels to encrypt what they exchange with papermill, where they can; those that do not warn of it."
+    import zmq
+    from nbclient import NotebookClient
+    create = NotebookClient.create_kernel_manager
+
+    def create_encrypted(client):
+        manager = create(client)
+        if "transport_encryption" in manager.trait_names() and zmq.has("curve"):
+            manager.transport_encryption = "auto"
+        return manager
+
+    NotebookClient.create_kernel_manager = create_encrypted # type: ignore[method-assign]
+
 # %% ../nbs/papermill.ipynb #cell-15
 class _NoPaths:
     "Stands where papermill expects a storage handler; its scheme matches no path."
@@ -105,4 +125,8 @@ def __getattr__(name: str) -> type[_NoPaths]:
     if _program(sys.argv) == "papermill":
         try: sys.argv[1:] = with_defaults(sys.argv[1:])
         except ValueError as e: raise SystemExit(f"papermill: {e}") from None
+        paths, _ = split_arguments(sys.argv[1:])
+        if paths and notebook_parameters(paths[0]) is not None:
+            logging.getLogger("papermill.translators").addFilter(_is_news)
+            _encrypt_kernels()
     return _NoPaths

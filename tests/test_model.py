@@ -83,3 +83,23 @@ def test_predict_gives_the_scores_of_all_batches_in_order():
     scores = predict(model, iter(cut))
     assert scores.dtype == np.float32 and not model.training
     np.testing.assert_allclose(scores, torch.sigmoid(model(x)[0]).detach().numpy(), rtol=1e-6)
+
+
+def test_dropout_and_a_hidden_layer_are_off_unless_asked_for():
+    plain, dropped = make_model(), SPAModel(Given(), T_HAT, 8, dropout=0.5)
+    assert isinstance(plain.p_a, nn.Linear) and plain.state_dict().keys() == dropped.state_dict().keys()
+    x = torch.randn(6, 16, generator=torch.Generator().manual_seed(1))
+    state = torch.get_rng_state()
+    logits, E_a = plain.train()(x)
+    assert torch.equal(torch.get_rng_state(), state) # nothing is drawn
+    assert torch.equal(logits, plain.eval()(x)[0])
+    once, again = dropped.train()(x)[1], dropped(x)[1]
+    assert not torch.equal(once, again) and torch.equal(dropped.eval()(x)[1], dropped(x)[1])
+
+
+def test_a_hidden_layer_of_p_a():
+    model = SPAModel(Given(), T_HAT, 8, hidden=32, dropout=0.3)
+    logits, E_a = model(torch.randn(6, 16))
+    assert logits.shape == (6, 5) and E_a.shape == (6, 8)
+    assert {name: tuple(p.shape) for name, p in model.p_a.named_parameters() if name.endswith("weight")} == {
+        "0.weight": (32, 16), "3.weight": (8, 32)}

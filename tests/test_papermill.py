@@ -35,6 +35,19 @@ def test_training_notebook_runs_without_an_output_path(checkout, where):
     assert all(name in listed.stdout for name in finished)
 
 
+def test_no_warning_reaches_the_user_of_a_run(tmp_path, root):
+    """Two did: papermill's of comments with "=", and the kernel's of TCP without encryption."""
+    notebook = json.loads((root / "nbs" / "04_train.ipynb").read_text())
+    tagged = next(c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
+    notebook["cells"] = [tagged, {**cell, "source": "print('spa_lib', encoder)"}]
+    (tmp_path / "short.ipynb").write_text(json.dumps(notebook))
+    done = papermill("short.ipynb", "out.ipynb", "-p", "encoder", "mn", cwd=tmp_path)
+    assert done.returncode == 0 and "spa_lib mn" in (tmp_path / "out.ipynb").read_text(), done.stderr[-3000:]
+    assert "Unable to parse" not in done.stderr and "without encryption" not in done.stderr, done.stderr
+    assert "warning" not in done.stderr.lower()
+
+
 @pytest.mark.slow
 def test_training_notebook_on_two_processes(checkout):
     done = papermill("nbs/04_train.ipynb", "-p", "scale", "smoke", "-p", "processes", "2", cwd=checkout)

@@ -10,7 +10,15 @@ import torch
 
 import spa_lib.text as text_module
 from spa_lib.ontology import METHODS, ONTOLOGY_SHA256, Ontology
-from spa_lib.text import label_features, label_table, model_identity, pool, text_features, texts_hash
+from spa_lib.text import (
+    label_features,
+    label_table,
+    model_identity,
+    ontology_points,
+    pool,
+    text_features,
+    texts_hash,
+)
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the sound of a dog barks cat bell rings loud > animal".split()
 TEXTS = [
@@ -327,3 +335,17 @@ def test_minilm_is_the_model_it_says(ontology):
     assert sha256_of(get_model_path() / "model.safetensors") == MINILM_SHA256
     live = text_features(ontology.descriptions("direct"))
     assert np.abs(live - label_features(ontology, "direct")).max() < 2e-3
+
+
+def test_ontology_points_stand_as_far_apart_as_a_tree_allows():
+    star = Ontology.from_edges([("a", "b"), ("a", "c"), ("a", "d")])
+    points = ontology_points(star)
+    apart = np.linalg.norm(points[:, None] - points, axis=2)
+    assert points.dtype == np.float32 and abs(points.mean(0)).max() < 1e-6
+    np.testing.assert_allclose(apart[1:, 1:][~np.eye(3, dtype=bool)], apart[1, 2], rtol=1e-5)
+    assert apart[1, 2] > apart[0, 1] > 0
+    full = Ontology.audioset().subset(Ontology.audioset().mids[:60])
+    points = label_features(full, model="ontology")
+    apart = np.linalg.norm(points[:, None] - points, axis=2)
+    above = np.triu_indices(60, 1)
+    assert np.corrcoef(apart[above], full.distances[above])[0, 1] > 0.9

@@ -33,6 +33,7 @@ from spa_lib.runs.config import (
 )
 from .folder import Run, find_runs
 from .plan import run_command
+from ..text import CONTROLS
 from ..utils import one_of
 
 # %% ../../nbs/runs/comparison.ipynb #key1
@@ -165,7 +166,7 @@ def _one_alpha_and_text_model(
     for run in runs:
         variant = variant_of(run.config)
         if variant == "without": without.append(run)
-        elif variant.startswith("random"): random.append(run)
+        elif variant.startswith(CONTROLS): random.append(run)
         else: described.setdefault((run.config.alpha, run.config.text_model), []).append(run)
     for run in random:
         if run.config.alpha not in [alpha for alpha, _ in described]: described[run.config.alpha, ""] = []
@@ -408,7 +409,7 @@ def provenance(
 
 # %% ../../nbs/runs/comparison.ipynb #cell-8
 SELECTION = ("encoder", "source", "fold", "arm") # names of what `selection_key` returns, in tables
-TUNED = ("alpha", "epochs", "head_learning_rate") # what a table of candidates shows of their settings
+TUNED = ("alpha", "epochs", "head_learning_rate", "dropout", "hidden") # of settings, in a table
 
 def selection_key(
     cfg: RunConfig,
@@ -432,7 +433,8 @@ def candidate_table(
     table = candidates.agg(seeds=("seed", "nunique"), mAP=("mAP", "mean"), OmAP=("OmAP", "mean"))
     table = table.assign(score=(table.mAP + table.OmAP)/2).reset_index()
     order = {name: True for name in SELECTION} | dict(score=False) # column -> ascending
-    order |= dict(alpha=True, head_learning_rate=True, epochs=True) # of equally good ones the smallest
+    smallest = ("alpha", "head_learning_rate", "epochs", "dropout", "hidden") # of equally good ones
+    order |= {name: True for name in smallest}
     return table.sort_values(list(order), ascending=list(order.values()), kind="stable", ignore_index=True)
 
 # %% ../../nbs/runs/comparison.ipynb #cell-9

@@ -24,6 +24,7 @@ from ..data import SOURCES
 from ..encoders import encoder_names, read_options
 from ..ontology import METHODS
 from .recipe import OPTIMIZERS, SAMPLERS, SCHEDULES, run_values
+from ..text import CONTROLS
 from ..utils import one_of, project_root
 
 # %% ../../nbs/runs/config.ipynb #44cfa56f
@@ -123,7 +124,7 @@ class ModelConfig:
     head: Literal["spa", "official"] = "spa" # "spa": Eq. 2; "official": the checkpoint's own, not trained
     dim: PositiveInt = 512             # D of the joint space
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
-    text_model: str = "minilm"         # f_t: "minilm", a Hugging Face name or folder, or "random"
+    text_model: str = "minilm"         # f_t: "minilm", a hub name, a folder, "random", "ontology"
     text_branch: Annotated[str, OneOf(BRANCHES)] = "trained" # "trained" (the paper's), "centred", ...
     freeze: bool = False               # train the heads alone, on X_hat computed once a clip
     alpha: NonNegativeFloat = 0.1      # weight of L_SPA (Eq. 5); 0 trains without SPA
@@ -139,6 +140,7 @@ class ClipsConfig:
     clip_seconds: Annotated[float, AtLeast(0.1)] = 4.0       # crop or pad to this
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
     on_problem: Literal["refuse", "leave_out"] = "refuse"    # what to do with clips that cannot be used
+    on_leak: Local[Literal["refuse", "leave_out"]] = "refuse" # training clips that are scored too
     recording_pattern: str|None = None # regular expression: clip id -> source recording
     holdout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # > 0: evaluate on a share of training recordings
     eval_fold: NonNegativeInt = 0      # of a corpus with folds: to be evaluated on; 0 = as the corpus says
@@ -166,6 +168,8 @@ class RecipeConfig:
     halve_every: PositiveInt = 1       # halving: epochs from one to the next
     gamma: NonNegativeFloat = 0.96     # exponential: factor of the rate from one epoch to the next
     clip_gradient: NonNegativeFloat = 1.0 # largest gradient norm; 0 = off
+    dropout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # of X_hat and E_a, while training
+    hidden: NonNegativeInt = 0         # width of a hidden layer in p_a; 0 = linear, the paper's
     mixup_rate: NonNegativeFloat = 0.5 # share of clips mixed with another; 0 = off
     mixup_beta: Annotated[float, AtLeast(1e-3)] = 2.0        # share ~ Beta(b, b)
     mixup_labels: bool = True          # mix labels as well
@@ -189,7 +193,8 @@ class RunConfig(RecipeConfig, ClipsConfig, ModelConfig):
 
 # %% ../../nbs/runs/config.ipynb #cell-10
 AUDIOSET: dict[str, Any] = dict(
-    source="audioset", n_train=0, n_eval=0, clip_seconds=10.0, on_problem="leave_out", size="base",
+    source="audioset", n_train=0, n_eval=0, clip_seconds=10.0, on_problem="leave_out",
+    on_leak="leave_out", size="base",
     text_model="bert-base-uncased", alpha=0.03, augment=True, workers=8, cache=False,
 )
 SCALES: dict[str, dict[str, Any]] = { # field of RunConfig -> value
@@ -301,8 +306,9 @@ def variant_of(
 ) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
     "Which column of a table a run belongs to: the description, and a text branch that is not the paper's."
     if cfg.head == "official": return "untouched"
-    if cfg.alpha == 0: return "without"
-    text = "random" if cfg.text_model == "random" else cfg.method
+    has_classifier = hasattr(BRANCHES[cfg.text_branch], "classify")
+    if cfg.alpha == 0 and not has_classifier: return "without"
+    text = cfg.text_model if cfg.text_model in CONTROLS else cfg.method
     return text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
 
 def variant_values(
@@ -311,8 +317,8 @@ def variant_values(
     "The fields that make a variant, the other way round. ValueError names the nearest valid variant."
     if variant == "without": return dict(alpha=0.0)
     text, dash, branch = variant.partition("-")
-    one_of(text, ("without", *METHODS, "random"), "variant")
-    values = dict(text_model=text) if text == "random" else dict(method=text)
+    one_of(text, ("without", *METHODS, *CONTROLS), "variant")
+    values = dict(text_model=text) if text in CONTROLS else dict(method=text)
     return values | (dict(text_branch=branch) if dash else {})
 
 # %% ../../nbs/runs/config.ipynb #c8db58f1

@@ -135,3 +135,13 @@ def test_the_papers_loss_alone_collapses_and_a_fixed_text_side_cannot():
             optimizer.step()
         ends[name] = mean_cosine(model.label_embeddings().detach())
     assert ends["trained"] > 0.8 > 0.1 > ends["centred"]
+
+
+def test_tied_labels_are_the_classifier():
+    model, (x, y) = make_model("tied"), batch()
+    logits, E_a = model(x)
+    E_t = model.label_embeddings()
+    cosines = F.normalize(E_a) @ F.normalize(E_t).T
+    torch.testing.assert_close(logits, 10*cosines - 5)
+    F.binary_cross_entropy_with_logits(logits, y).backward()
+    assert model.text.p_t.weight.grad.abs().sum() > 0 and model.c_a.weight.grad is None

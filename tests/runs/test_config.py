@@ -22,6 +22,8 @@ from spa_lib.runs import (
     make_config,
     parse_values,
     run_name,
+    variant_of,
+    variant_values,
 )
 
 LOCAL = local_fields(RunConfig)
@@ -71,7 +73,7 @@ def test_a_name_may_be_registered_later():
 
 def test_local_fields_are_those_that_are_marked():
     assert local_fields(Fields) == ("workers", "root")
-    assert LOCAL == ("root", "device", "workers", "cache", "compile")
+    assert LOCAL == ("root", "on_leak", "device", "workers", "cache", "compile")
 
 
 def test_defaults_and_scales_are_allowed_values():
@@ -150,7 +152,7 @@ def test_every_field_but_the_local_ones_makes_another_experiment(field):
     assert config_hash(replace(RunConfig(), **{field: other})) != config_hash(RunConfig())
 
 
-@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "cuda", 4, False, True))))
+@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "leave_out", "cuda", 4, False, True))))
 def test_where_it_ran_is_not_what_was_run(field, value):
     assert run_name(replace(RunConfig(), **{field: value})) == run_name(RunConfig())
 
@@ -165,3 +167,17 @@ def test_names_of_runs_are_kept():
     assert run_name(make_config("smoke", alpha=0.0)) == "ast-tiny-synth-without-seed0-5dd2870a3a"
     released = make_config("smoke", checkpoint="mn04_as", alpha=0.0)
     assert run_name(released) == "ast-tiny-synth-without-seed0-976d8574c3"
+
+
+def test_controls_and_a_tied_classifier_have_names_of_their_own():
+    tied = make_config(text_branch="tied", alpha=0.0)
+    graph = make_config(text_branch="centred", text_model="ontology")
+    assert variant_of(tied) == "concat-tied" and variant_of(graph) == "ontology-centred"
+    assert variant_of(make_config(text_branch="centred", alpha=0.0)) == "without"
+    for cfg in (tied, graph):
+        again = make_config(**dict(alpha=cfg.alpha) | variant_values(variant_of(cfg)))
+        assert again == cfg
+    assert config_hash(make_config(dropout=0.0, hidden=0)) == config_hash(make_config())
+    assert len({config_hash(make_config(**v)) for v in ({}, {"dropout": 0.5}, {"hidden": 64})}) == 3
+    with pytest.raises(ValueError, match="dropout must be less than 1"):
+        make_config(dropout=1.0)
