@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -135,7 +135,13 @@ def load_data(
 # %% ../nbs/04_train.ipynb #cell-13
 def set_precision(cfg: RunConfig) -> None:
     "On a GPU, float32 is float32, and TF32 only where `precision` asks for it."
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
+    allowed = cfg.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = allowed # the old names, so that whoever asks by them is answered
+    torch.backends.cudnn.allow_tf32 = allowed
+    cudnn: Any = torch.backends.cudnn # whose parts its types lack
+    backends = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    for backend in backends: # the new ones, which alone hold against torch.backends.fp32_precision
+        backend.fp32_precision = "tf32" if allowed else "ieee"
 
 # %% ../nbs/04_train.ipynb #cell-15
 def make_encoder(cfg: RunConfig) -> Encoder:
