@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 # %% ../../nbs/01_data.ipynb #cell-4
 from .audio import CROPS, PADS, RESAMPLERS, fit_length, load_waveform
 from .clips import targets
-from .errors import ON_PROBLEM, ClipError, Problem, refuse_or_leave_out
+from .errors import ON_PROBLEM, ClipError, located, refuse_or_leave_out
+from .report import decode_report, report_problems
 from .sides import clip_digests
 from ..ontology import Ontology
 from ..utils import cache_dir, one_of, seed_stream, sha256_of, torch_seed, write_atomic
@@ -62,7 +63,7 @@ class WholeClips(Dataset):
         try:
             wave = load_waveform(path, self.sample_rate, start, end, self.resampler)
         except ClipError as e:
-            raise ClipError.of(clip_id, e.problem, e.detail or path) from e
+            raise ClipError.of(clip_id, e.problem, located(e.detail, path)) from e
         seconds = len(wave)/self.sample_rate
         if seconds < self.min_seconds:
             raise ClipError.of(clip_id, "too short", f"{seconds:.3f} s of {self.min_seconds} s")
@@ -83,19 +84,13 @@ class WholeClips(Dataset):
             self.load(i)
         return sum(wave.nbytes for wave in (self.kept or {}).values())
 
-    def leave_out_broken(self) -> None:
-        """Load every clip now, and go on with those that load.
+    def leave_out_broken(self, workers: int = 1, progress: bool = False) -> None:
+        """Go on with the clips that decode: see `decode_report`.
 
         The others are listed in `table.attrs["problems"]`."""
-        problems = []
-        for i in range(len(self)):
-            try:
-                self.load(i)
-            except ClipError as e:
-                problems.append(Problem(i, e.clip_id, e.problem, e.detail))
+        report = decode_report(self.table, workers, progress)
+        problems = report_problems(self.table, report, self.min_seconds)
         self.set_table(refuse_or_leave_out(self.table, problems, "leave_out"))
-        if self.kept: # those that loaded, in order
-            self.kept = dict(enumerate(self.kept.values()))
 
 # %% ../../nbs/01_data.ipynb #cell-55
 class Clips(WholeClips):
@@ -111,10 +106,12 @@ class Clips(WholeClips):
         crop: str = "random", # see `fit_length`
         pad: str = "zero", # see `fit_length`
         seed: int = 0, # of random crops
-        on_problem: str = "refuse", # when a clip is loaded; "leave_out" loads each once, now
+        on_problem: str = "refuse", # when a clip is loaded; "leave_out" leaves out what does not decode, now
         cache: bool = True, # keep whole clips in memory: 4 bytes a sample, 7.7 MB a minute at 32 kHz
         min_seconds: float = 0., # a shorter clip is a problem
         resampler: str = "soxr", # see `resample`
+        workers: int = 1, # threads that decode clips for "leave_out", where they are not known yet
+        progress: bool = False, # show a bar while they do
     ):
         super().__init__(table, sample_rate, min_seconds, resampler, cache)
         one_of(crop, CROPS, "crop")
@@ -127,7 +124,7 @@ class Clips(WholeClips):
         if self.samples < 1:
             raise ValueError(f"clip_seconds={clip_seconds} is not one sample at {sample_rate} Hz")
         if on_problem == "leave_out":
-            self.leave_out_broken()
+            self.leave_out_broken(workers, progress)
         self.clip_ids = self.table.clip_id.tolist()
         self.mids = tuple(ontology.mids)
         self.targets = targets(self.table, ontology)
