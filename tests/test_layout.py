@@ -28,7 +28,7 @@ FLOORS = [
 INSIDE = {
     "data": [
         {"errors", "containers"}, {"audio"}, {"report"}, {"clips", "sounds"},
-        {"dataset", "synth", "shards", "sides"},
+        {"sides"}, {"dataset", "synth", "shards"},
         {"sources", "features"},
         {"real_corpus"},
     ],
