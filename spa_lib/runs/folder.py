@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/runs/folder.ipynb #38f23bd0
 from .. import __version__
 from ..data import Clips, clip_list_hash
-from .config import RunConfig, config_hash, runs_dir
+from .config import RunConfig, config_hash, local_fields, runs_dir
 from ..utils import one_of, sha256_of, write_atomic
 
 # %% ../../nbs/runs/folder.ipynb #cell-20
@@ -50,12 +50,22 @@ class Run:
     recordings: np.ndarray    # [N] str, the source recording of each clip
 
 # %% ../../nbs/runs/folder.ipynb #cell-21
+_BESIDE = ("config_hash", "made_of", "local", "digest") # what `config.json` holds beside the parameters
+
+def _digest(written: dict) -> str: # 16 hexadecimal digits
+    "Of what `config.json` holds, but for the fields that say where and how a run was run."
+    values = {name: value for name, value in written.items() if name not in ("digest", *written["local"])}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
 def write_config(
     folder: str|Path, # of the run
     cfg: Any, # a RunConfig, or the configuration of the second paper
+    made_of: dict[str, str]|None = None, # digests of its clips and its checkpoint, see `runs/origin`
 ) -> Path: # config.json
-    "Write `config.json`: all parameters, resolved, and their hash."
-    text = json.dumps(asdict(cfg) | {"config_hash": config_hash(cfg)}, indent=1)
+    "Write `config.json`: all parameters, their hash, what the run is made of, and a digest of all this."
+    values = asdict(cfg) | dict(config_hash=config_hash(cfg), made_of=made_of or {})
+    values["local"] = local_fields(type(cfg))
+    text = json.dumps(values | dict(digest=_digest(values)), indent=1)
     return write_atomic(Path(folder)/"config.json", text.encode())
 
 def write_results(
@@ -89,7 +99,8 @@ def read_config(
 ) -> Any: # a `kind`
     "The configuration that `write_config` wrote. ValueError names what is no parameter."
     values = json.loads(Path(path).read_text())
-    values.pop("config_hash", None)
+    for name in _BESIDE:
+        values.pop(name, None)
     for name in values:
         one_of(name, [f.name for f in fields(kind)], f"run parameter in {Path(path).parent.name}")
     return kind(**values)
@@ -111,10 +122,12 @@ def read_run(
     folder = Path(folder)
     if not is_finished(folder): raise FileNotFoundError(f"{folder} holds no finished run (no metrics.json)")
     cfg = read_config(folder/"config.json", kind)
-    written = json.loads((folder/"config.json").read_text())["config_hash"]
+    written = json.loads((folder/"config.json").read_text())
     metrics = json.loads((folder/"metrics.json").read_text())
-    if not written == metrics["config_hash"] == config_hash(cfg):
-        raise ValueError(f"{folder.name}: config.json (hash {config_hash(cfg)}) is not the configuration "
+    changed = "digest" in written and written["digest"] != _digest(written) # earlier versions wrote none
+    if changed or written["config_hash"] != metrics["config_hash"]:
+        what = "changed since" if changed else f"hash {written['config_hash']}"
+        raise ValueError(f"{folder.name}: config.json ({what}) is not the configuration "
                          f"that the results were made with ({metrics['config_hash']})")
     log = folder/"log.csv"
     rows = pd.read_csv(log) if log.exists() else pd.DataFrame()

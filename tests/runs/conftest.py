@@ -15,7 +15,7 @@ NAMES = ["Speech", "Laughter", "Giggle", "Dog", "Bark", "Music", "Guitar", "Vehi
 def write_run(folder, seed=0, alpha=0.0, n=64, scale="demo", **values):
     """A finished run with made-up scores over eight of AudioSet's classes; two clips a recording."""
     released = {"head": "official", "epochs": 0} if values.pop("head", "spa") == "official" else {}
-    cfg = replace(make_config(scale, seed=seed, alpha=alpha, **values), **released)  # also without a checkpoint
+    cfg = replace(make_config(scale, seed=seed, alpha=alpha, **values), **released)  # with no file too
     classes = Ontology.audioset().subset(NAMES)
     rng = np.random.default_rng((seed, *variant_of(cfg).encode(), *cfg.encoder.encode(), round(1000 * alpha)))
     y = np.eye(8)[np.arange(n) % 8]
