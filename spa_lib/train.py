@@ -29,9 +29,11 @@ from spa_lib.data import (
     Clips,
     Embedded,
     clip_list_hash,
+    draw_clips,
     embed_clips,
     read_clips,
     split_by_recording,
+    without_leaks,
 )
 from .encoders import Encoder, Frozen, OfficialHead, check_length, create_encoder, read_options
 from .losses import total_loss
@@ -94,8 +96,11 @@ def both_sides(
     train, evaluate = (table[table.split == split] for split in ("train", "eval"))
     if cfg.holdout:
         train, evaluate = split_by_recording(train, cfg.holdout, HOLDOUT_SEED)
-    train = train.head(cfg.n_train) if cfg.n_train else train
-    evaluate = evaluate.head(cfg.n_eval) if cfg.n_eval else evaluate
+    train = without_leaks(train, evaluate, cfg.on_leak)
+    if cfg.n_eval:
+        evaluate = draw_clips(evaluate, cfg.n_eval, HOLDOUT_SEED) # the same for all seeds
+    if cfg.n_train:
+        train = draw_clips(train, cfg.n_train, cfg.seed)
     for name, side in (("train", train), ("eval", evaluate)):
         if not len(side): raise ValueError(f"{cfg.source} at {cfg.root} has no clip on its {name!r} side")
     return train, evaluate
@@ -140,7 +145,7 @@ def make_encoder(cfg: RunConfig) -> Encoder:
     if not cfg.checkpoint:
         options["clip_seconds"] = cfg.clip_seconds
     options |= read_options(cfg.encoder, cfg.encoder_options)
-    with seeded(cfg.seed):
+    with seeded("encoder", cfg.seed):
         encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=cfg.checkpoint, **options)
     check_length(encoder, cfg.clip_seconds)
     return encoder
@@ -150,7 +155,7 @@ def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> S
     if cfg.head == "official":
         full = Ontology.audioset()
         return OfficialHead(encoder, [full.index(m) for m in ontology.mids])
-    with seeded(cfg.seed, 1):
+    with seeded("heads", cfg.seed):
         T_hat = label_features(ontology, cfg.method, cfg.text_model)
         return SPAModel(encoder, T_hat, cfg.dim, BRANCHES[cfg.text_branch], cfg.dropout, cfg.hidden)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,17 +14,27 @@ import pytest
 import torch
 
 from spa_lib import train as train_module
+from spa_lib.data import clip_table, resolve_labels
 from spa_lib.runs import (
     OPTIMIZERS,
     RECIPES,
     Trainer,
+    config_hash,
     find_runs,
     make_config,
     paired_table,
     run_name,
     run_values,
 )
-from spa_lib.train import load_data, make_encoder, make_model, make_trainer, train, train_all
+from spa_lib.train import (
+    both_sides,
+    load_data,
+    make_encoder,
+    make_model,
+    make_trainer,
+    train,
+    train_all,
+)
 
 SMALL = make_config("smoke", epochs=3, n_train=48, n_eval=32, bootstrap=20)
 
@@ -219,6 +230,64 @@ def test_holdout_stays_on_the_training_side():
     data, whole = load_data(cfg, rate), load_data(SMALL, rate)
     train_ids, held = set(data.train.clip_ids), set(data.evaluate.clip_ids)
     assert held and not train_ids & held and (train_ids | held) <= set(whole.train.clip_ids)
+
+
+@pytest.fixture
+def sorted_table(ontology):
+    """26 classes of 20 training and 4 evaluation clips, sorted by class, as one writes a csv by hand."""
+    mids = ontology.mids[100:126]
+    rows = [(split, mid, i) for split, n in (("train", 20), ("eval", 4)) for mid in mids for i in range(n)]
+    ids = [f"{split}-{mid}-{i}" for split, mid, i in rows]
+    table = clip_table(ids, ids, [[mid] for _, mid, _ in rows], [split for split, _, _ in rows])
+    return table.assign(mids=resolve_labels(table, ontology, False)[0])
+
+
+def classes(side):
+    return {mid for mids in side.mids for mid in mids}
+
+
+def test_a_part_of_a_csv_that_is_sorted_by_class_has_every_class(sorted_table):
+    cfg = make_config("demo", source="csv", root="x", n_train=100, n_eval=52)
+    train, evaluate = both_sides(cfg, sorted_table)
+    assert (len(train), len(evaluate)) == (100, 52)
+    assert len(classes(train)) == len(classes(evaluate)) == 26
+    counts = train.mids.str[0].value_counts()
+    assert counts.max() - counts.min() <= 1
+
+
+def test_the_part_is_drawn_by_the_seed_and_whatever_the_order_of_the_rows(sorted_table):
+    cfg = make_config("demo", source="csv", root="x", n_train=100, n_eval=52)
+    drawn = [set(side.clip_id) for side in both_sides(cfg, sorted_table)]
+    shuffled = sorted_table.sample(frac=1, random_state=0)
+    assert [set(side.clip_id) for side in both_sides(cfg, shuffled)] == drawn
+    train_, evaluate = (set(side.clip_id) for side in both_sides(replace(cfg, seed=1), sorted_table))
+    assert train_ != drawn[0] and evaluate == drawn[1]  # runs of all seeds are scored on the same clips
+
+
+@pytest.fixture
+def leaking_csv(tmp_path):
+    """A csv of four training and two evaluation clips: t1 has e0's recording, t2 has e1's content."""
+    from scipy.io import wavfile
+    rng = np.random.default_rng(0)
+    for name in ("t0", "t1", "t2", "t3", "e0"):
+        wavfile.write(tmp_path / f"{name}.wav", 16000, (3000 * rng.standard_normal(16000)).astype(np.int16))
+    shutil.copy(tmp_path / "t2.wav", tmp_path / "e1.wav")
+    rows = ["t0,train,r0", "t1,train,r1", "t2,train,r2", "t3,train,r3", "e0,eval,r1", "e1,eval,r4"]
+    lines = [f"{row.split(',')[0]}.wav,{'Rain' if i % 2 else 'Bark'},{row}" for i, row in enumerate(rows)]
+    (tmp_path / "clips.csv").write_text("path,labels,clip_id,split,recording\n" + "\n".join(lines) + "\n")
+    return tmp_path / "clips.csv"
+
+
+def test_clips_on_both_sides_are_refused_or_left_out(leaking_csv):
+    cfg = make_config("smoke", source="csv", root=str(leaking_csv), n_train=0, n_eval=0)
+    refusal = "2 of 4 training clips are on the evaluation side too (.|\n)*'t1' and 'e0'"
+    with pytest.raises(ValueError, match=refusal):
+        load_data(cfg, 16000)
+    left_out = replace(cfg, on_leak="leave_out")
+    data = load_data(left_out, 16000)
+    assert (data.train.clip_ids, data.evaluate.clip_ids) == (["t0", "t3"], ["e0", "e1"])
+    assert [(p["clip_id"], p["problem"]) for p in data.problems] == [("t1", "leak"), ("t2", "leak")]
+    assert config_hash(left_out) == config_hash(cfg)
 
 
 def test_training_learns(tmp_path):

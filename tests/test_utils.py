@@ -92,12 +92,12 @@ def test_a_key_sets_the_state_and_leaves_it_as_it_was():
     torch.manual_seed(0)
     expected = torch.rand(2)
     torch.manual_seed(0)
-    with seeded(3, 4):
+    with seeded("holdout", 3):
         inside = torch.rand(2)
     assert torch.equal(torch.rand(2), expected)
-    with seeded(3, 4):
+    with seeded("holdout", 3):
         assert torch.equal(torch.rand(2), inside)
-    with seeded(3, 5):
+    with seeded("holdout", 4):
         assert not torch.equal(torch.rand(2), inside)
 
 

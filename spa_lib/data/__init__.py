@@ -6,9 +6,9 @@ from .audio import (
     load_waveform, read_bytes, read_shard_range, read_source, read_url, resample, shard_range,
 )
 from .clips import (
-    CLIP_COLUMNS, FREESOUND_IDS, HOLDOUT_SEED, SOURCES, Source, check_clips, clip_list_hash, clip_table,
-    file_problems, pick_unseen, read_clips, recordings_of, register_source, resolve_labels, split_by_fold,
-    split_by_recording, targets,
+    CLIP_COLUMNS, FREESOUND_IDS, HOLDOUT_SEED, SOURCES, YOUTUBE_IDS, Source, check_clips, clip_list_hash,
+    clip_table, file_problems, pick_unseen, read_clips, recordings_of, register_source, resolve_labels,
+    split_by_fold, split_by_recording, targets,
 )
 from .containers import Container, MpegFrame, mpeg_frame, read_container
 from .dataset import Batch, Clips, Collate, Embedded, WholeClips, batches, embed_clips, load_batches
@@ -25,20 +25,22 @@ from .synth import (
     synth_clips, synth_event,
 )
 from .real_corpus import build_real_corpus, real_corpus_list, segment_list
+from .sides import ON_LEAK, Leak, content_digests, draw_clips, find_leaks, same_content, without_leaks
 
 __all__ = [
     "ADDRESSES", "CLIP_COLUMNS", "CODECS", "CROPS", "FREESOUND_IDS", "HOLDOUT_SEED", "LABELLED_SETS",
-    "ON_PROBLEM", "PADS", "PROBLEMS", "RESAMPLERS", "RETRIES", "SET_LISTS", "SHARD_RANGE",
-    "SINGLE_EVENT_SETS", "SOURCES", "SYNTH_VERSION", "Batch", "ClipError", "Clips", "Collate", "Container",
-    "DatasetAudio", "Embedded", "Event", "Manifest", "MpegFrame", "Packing", "Problem", "Segment", "Source",
-    "WholeClips", "audioset_clips", "batches", "build_real_corpus", "check_clips", "class_names",
-    "clip_list_hash", "clip_size", "clip_source", "clip_table", "csv_clips", "dataset_clips", "decode_clip",
-    "embed_clips", "encode", "esc10_clips", "esc50_clips", "file_problems", "fit_length", "is_url",
-    "labelled_clips", "load_batches", "load_waveform", "locate_set", "manifest", "motor", "mpeg_frame",
-    "notes", "pack", "percussion", "pick_unseen", "read_bytes", "read_clips", "read_container", "read_index",
-    "read_segments", "read_shard_range", "read_source", "read_url", "real_corpus_list", "recordings_of",
-    "refuse_or_leave_out", "register_source", "resample", "resolve_labels", "reverberation", "rush",
-    "segment_list", "shard_range", "shard_table", "signal", "single_event_clip", "single_event_clips",
-    "split_by_fold", "split_by_recording", "synth_classes", "synth_clip", "synth_clips", "synth_event",
-    "targets", "urbansound8k_clips", "verify", "voice", "weak_classes",
+    "ON_LEAK", "ON_PROBLEM", "PADS", "PROBLEMS", "RESAMPLERS", "RETRIES", "SET_LISTS", "SHARD_RANGE",
+    "SINGLE_EVENT_SETS", "SOURCES", "SYNTH_VERSION", "YOUTUBE_IDS", "Batch", "ClipError", "Clips", "Collate",
+    "Container", "DatasetAudio", "Embedded", "Event", "Leak", "Manifest", "MpegFrame", "Packing", "Problem",
+    "Segment", "Source", "WholeClips", "audioset_clips", "batches", "build_real_corpus", "check_clips",
+    "class_names", "clip_list_hash", "clip_size", "clip_source", "clip_table", "content_digests", "csv_clips",
+    "dataset_clips", "decode_clip", "draw_clips", "embed_clips", "encode", "esc10_clips", "esc50_clips",
+    "file_problems", "find_leaks", "fit_length", "is_url", "labelled_clips", "load_batches", "load_waveform",
+    "locate_set", "manifest", "motor", "mpeg_frame", "notes", "pack", "percussion", "pick_unseen",
+    "read_bytes", "read_clips", "read_container", "read_index", "read_segments", "read_shard_range",
+    "read_source", "read_url", "real_corpus_list", "recordings_of", "refuse_or_leave_out", "register_source",
+    "resample", "resolve_labels", "reverberation", "rush", "same_content", "segment_list", "shard_range",
+    "shard_table", "signal", "single_event_clip", "single_event_clips", "split_by_fold", "split_by_recording",
+    "synth_classes", "synth_clip", "synth_clips", "synth_event", "targets", "urbansound8k_clips", "verify",
+    "voice", "weak_classes", "without_leaks",
 ]

@@ -185,6 +185,9 @@ def clip_source(
     return path
 
 # %% ../../nbs/data/audio.ipynb #cell-12
+_VORBIS_BLOCK = 8192 # samples
+_TOLERATED = {"ogg": _VORBIS_BLOCK, "mp3": 2*1152} # samples that may be lacking
+
 class _Decoded(NamedTuple):
     "A decoded clip, or a segment of it."
     wave: np.ndarray # float32 [frames], the mean of the channels
@@ -201,17 +204,20 @@ def _mono(x: np.ndarray) -> np.ndarray: # [frames, channels] -> [frames]
     return x.mean(1) if x.shape[1] > 1 else x[:, 0]
 
 # %% ../../nbs/data/audio.ipynb #cell-14
-def _decode_plain(source: str|io.BytesIO, start: float|None, end: float|None) -> _Decoded:
-    "WAV, FLAC or AIFF whose header is plausible, by soundfile."
+def _decode_plain(
+    source: str|io.BytesIO, container: Container, start: float|None, end: float|None,
+) -> _Decoded:
+    "A file whose header is plausible, by soundfile."
     import soundfile
     with soundfile.SoundFile(source) as f:
         first = round(start*f.samplerate) if _is_given(start) else 0
         stop = min(f.frames, round(end*f.samplerate)) if _is_given(end) else f.frames
         f.seek(min(first, f.frames))
         x = f.read(max(0, stop - first), dtype="float32", always_2d=True)
-        return _Decoded(_mono(x), f.samplerate, lacking=max(0, stop - first) - len(x))
+        lacking = max(0, stop - first) - len(x) - _TOLERATED.get(container.kind, 0)
+        return _Decoded(_mono(x), f.samplerate, lacking)
 
-# %% ../../nbs/data/audio.ipynb #2993f610
+# %% ../../nbs/data/audio.ipynb #2da9cdf7
 # containers of sound, alone or with pictures: no lists of other files, no text that is drawn as a picture
 _FORMATS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,"
             "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,rm,tta,w64,wav,wv")
@@ -243,18 +249,16 @@ def _samples(frame: "av.AudioFrame") -> np.ndarray: # float32 [frames]
         x = x/np.float32(2**(8*coded.dtype.itemsize - 1))
     return _mono(x)
 
-# %% ../../nbs/data/audio.ipynb #b836d0f9
-_VORBIS_BLOCK = 8192 # samples
-_TOLERATED = {"ogg": _VORBIS_BLOCK, "mp3": 2*1152}
-
+# %% ../../nbs/data/audio.ipynb #95be31cb
 class _Reading:
     "A stream while it is decoded: what has come, and what is lacking."
     def __init__(self, container: Container, first: float, stop: float):
+        from av import AudioFifo
         self.container, self.first, self.stop = container, first, stop # seconds
-        self.rate = self.n = 0
-        self.parts: list[np.ndarray] = []
-        self.due: float|None = None # the time at which the next frame begins, in frames
-        self.limit: int|None = None # frames in all
+        self.kept = AudioFifo()
+        self.rate = self.n = self.kept_from = 0
+        self.kind = "" # channels, rate and format of the frames
+        self.due: float|None = None # the time at which the next frame begins, in seconds
         self.lost = 0
         self.packets, self.skipped, self.tags = 0, 0, 0
         self.last_is_cut = False
@@ -263,46 +267,51 @@ class _Reading:
         "Decode a packet, or skip it."
         from av import InvalidDataError
         self.packets += packet.size > 0
-        head = bytes(packet)[:16]
-        frame = mpeg_frame(head) if self.container.kind == "mp3" else None
         try:
             frames = packet.decode()
         except InvalidDataError:
-            is_tag = head.startswith(_TAGS)
+            is_tag = bytes(packet).startswith(_TAGS)
             self.tags += is_tag
             self.skipped += not is_tag
             self.last_is_cut = not is_tag
             return []
         if packet.size:
+            frame = mpeg_frame(bytes(packet)) if self.container.kind == "mp3" else None
             self.last_is_cut = frame is not None and packet.size < frame.length
         return frames
 
     def frame(self, frame: "av.AudioFrame") -> None:
         "Keep what lies within the segment."
-        self.rate = self.rate or frame.sample_rate
-        if frame.sample_rate != self.rate:
-            raise _Undecodable(f"its rate changes from {self.rate} Hz to {frame.sample_rate} Hz "
-                               f"after {self.n/self.rate:.2f} s")
+        kind = f"{frame.layout.name}, {frame.sample_rate} Hz, {frame.format.name}"
+        if not self.n:
+            self.rate, self.kind = frame.sample_rate, kind
+        if kind != self.kind:
+            raise _Undecodable(f"it changes from {self.kind} to {kind} after {self.n/self.rate:.2f} s")
         if self.container.kind == "ogg":
-            self.look_at_time(frame)
-        begin, self.n = self.n, self.n + frame.samples
-        if self.limit is not None:
-            self.n = min(self.n, self.limit)
-        first, stop = (min(self.n, round(min(t, 1e9)*self.rate)) for t in (self.first, self.stop))
-        if begin < stop and first < self.n:
-            self.parts.append(_samples(frame)[max(0, first - begin):stop - begin])
+            self.look_for_leap(frame)
+        if self.n + frame.samples > self.first*self.rate - 1:
+            if not self.kept.samples:
+                self.kept_from = self.n
+            frame.pts = None # the queue wants times without leaps, or none
+            self.kept.write(frame)
+        self.n += frame.samples
 
-    def look_at_time(self, frame: "av.AudioFrame") -> None:
-        "Count what a damaged page took away, and find the end."
-        if frame.pts is None or frame.time_base is None:
+    def look_for_leap(self, frame: "av.AudioFrame") -> None:
+        "Count what a damaged page took away."
+        begin = frame.time # seconds
+        if begin is None:
             return
-        to_frames = float(frame.time_base*self.rate)
-        begin, end = frame.pts*to_frames, self.container.end
-        if not self.n and end is not None and frame.pts >= 0: # of a file of one page ffmpeg keeps too much
-            self.limit = round(end*to_frames)
-        if self.due is not None and begin - self.due > _VORBIS_BLOCK:
-            self.lost += round(begin - self.due)
-        self.due = begin + frame.samples
+        if self.due is not None and (begin - self.due)*self.rate > _VORBIS_BLOCK:
+            self.lost += round((begin - self.due)*self.rate)
+        self.due = begin + frame.samples/self.rate
+
+    def wave(self) -> np.ndarray: # float32 [frames]
+        "The segment."
+        frame = self.kept.read()
+        if frame is None:
+            return np.zeros(0, np.float32)
+        first, stop = (round(min(t*self.rate, self.n)) - self.kept_from for t in (self.first, self.stop))
+        return _samples(frame)[max(0, first):max(0, stop)]
 
     def is_done(self) -> bool:
         "Whether all of the segment is there."
@@ -315,7 +324,7 @@ class _Reading:
         if promised is not None:
             lost = max(lost, promised - self.n)
         if self.container.end is not None and self.due is not None:
-            lost = max(lost, round(self.container.end*float(time_base*self.rate) - self.due))
+            lost = max(lost, round((float(self.container.end*time_base) - self.due)*self.rate))
         return max(0, lost - tolerated, int(self.last_is_cut))
 
     def remark(self) -> str:
@@ -324,7 +333,7 @@ class _Reading:
         broken = f"{self.skipped} of {self.packets} packets" if self.skipped else ""
         return " and ".join(part for part in (tags, broken) if part)
 
-# %% ../../nbs/data/audio.ipynb #a44d5f68
+# %% ../../nbs/data/audio.ipynb #923e5790
 def _decode_any(source: str|io.BytesIO, container: Container, start: float|None, end: float|None) -> _Decoded:
     "A file of any kind, by PyAV. Raises _Undecodable."
     first, stop = start if _is_given(start) else 0.0, end if _is_given(end) else math.inf
@@ -340,8 +349,7 @@ def _decode_any(source: str|io.BytesIO, container: Container, start: float|None,
         lacking = 0 if reading.is_done() else reading.lacking(stream.time_base)
         if not lacking and reading.skipped > _MOST_SKIPPED*reading.packets:
             raise _Undecodable(f"{reading.skipped} of its {reading.packets} packets cannot be decoded")
-    wave = np.concatenate(reading.parts) if reading.parts else np.zeros(0, np.float32)
-    return _Decoded(wave, reading.rate, lacking, reading.remark())
+    return _Decoded(reading.wave(), reading.rate, lacking, reading.remark())
 
 def _decode(source: str|io.BytesIO, container: Container, start: float|None, end: float|None) -> _Decoded:
     "Decode by the library that reads this container right. Raises _Undecodable."
@@ -349,7 +357,7 @@ def _decode(source: str|io.BytesIO, container: Container, start: float|None, end
     from soundfile import LibsndfileError
     if container.plain:
         try:
-            return _decode_plain(source, start, end)
+            return _decode_plain(source, container, start, end)
         except LibsndfileError: # a kind of WAV, FLAC or AIFF that it does not know
             pass
     try:

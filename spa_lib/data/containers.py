@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Container', 'MpegFrame', 'mpeg_frame', 'read_container']
 
-# %% ../../nbs/data/containers.ipynb #11618de0
+# %% ../../nbs/data/containers.ipynb #bff2497c
 import mmap
 import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-# %% ../../nbs/data/containers.ipynb #b05463e5
+# %% ../../nbs/data/containers.ipynb #eb499f27
 class Container(NamedTuple):
     "What a sound file says of itself, as far as its bytes agree."
     kind: str # "wav", "flac", "aiff", "ogg", "mp3", "mp4", "matroska", or "" for any other
@@ -21,7 +21,7 @@ class Container(NamedTuple):
     frames: int|None = None # that it promises; None = it does not say, or what it says is not to be believed
     end: int|None = None # Ogg of one stream: the last page's time, in samples
 
-# %% ../../nbs/data/containers.ipynb #303e8d80
+# %% ../../nbs/data/containers.ipynb #399126fb
 _PLACEHOLDER = 0x7FFFF000 # bytes: a stated length from here on, of a shorter file, stands for "not known"
 _WAV_PLAIN = frozenset([1, 3, 6, 7]) # PCM, float, A-law, mu-law
 _AIFF_PLAIN = frozenset([b"NONE", b"twos", b"sowt", b"raw ", b"fl32", b"FL32", b"fl64", b"FL64",
@@ -74,7 +74,7 @@ def _aiff(f: BinaryIO, size: int) -> Container:
             return Container("aiff", plain and frames_agree and codec in _AIFF_PLAIN, fault)
     return Container("aiff", fault="it has no SSND chunk")
 
-# %% ../../nbs/data/containers.ipynb #fee5f70b
+# %% ../../nbs/data/containers.ipynb #0c961eb6
 _FLAC_HEADER = b"fLaC\0\0\0\x22" # followed by 34 bytes
 _SMALLEST_FLAC_FRAME = 8 # bytes
 
@@ -104,15 +104,16 @@ def _flac(f: BinaryIO, size: int) -> Container:
         return Container("flac")
     return Container("flac", plain=True, frames=frames)
 
-# %% ../../nbs/data/containers.ipynb #846e8059
+# %% ../../nbs/data/containers.ipynb #ae5e9bcd
 _LONGEST_OGG_PAGE = 65307 # bytes
 _FIRST_OGG_PAGE = b"OggS\0\2"
 _LAST_PAGE = 4 # in the page's flags
 
 def _ogg(f: BinaryIO, size: int) -> Container:
-    f.seek(max(0, size - _LONGEST_OGG_PAGE))
+    f.seek(max(0, size - 2*_LONGEST_OGG_PAGE))
     tail = f.read()
-    page = tail[tail.rfind(b"OggS"):]
+    last = max(0, tail.rfind(b"OggS"))
+    page = tail[last:]
     if len(page) < 27:
         return Container("ogg", fault="it ends within the header of a page")
     segments = page[26]
@@ -121,11 +122,14 @@ def _ogg(f: BinaryIO, size: int) -> Container:
         return Container("ogg", fault=f"it ends {length - len(page):,} bytes before the end of a page")
     if not page[5] & _LAST_PAGE:
         return Container("ogg", fault="its last page is not marked as the last")
+    if _find(f, _FIRST_OGG_PAGE, 4) >= 0: # more than one stream
+        return Container("ogg")
+    before = tail[max(0, tail.rfind(b"OggS", 0, last)):last]
+    one_page = before[6:14] == bytes(8) # what comes before is no sound
     end = struct.unpack("<q", page[6:14])[0]
-    one_stream = _find(f, _FIRST_OGG_PAGE, 4) < 0
-    return Container("ogg", end=end if one_stream and end >= 0 else None)
+    return Container("ogg", plain=one_page, end=end if end >= 0 else None)
 
-# %% ../../nbs/data/containers.ipynb #c24cba06
+# %% ../../nbs/data/containers.ipynb #1de43caf
 _KBITS = { # (MPEG 1, layer) -> bit rates
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -188,7 +192,7 @@ def _mp3(f: BinaryIO, begin: int) -> Container:
         own = (delay_and_padding >> 12) + (delay_and_padding & 4095)
     return Container("mp3", frames=max(0, n*frame.samples - own) or None)
 
-# %% ../../nbs/data/containers.ipynb #31af8d66
+# %% ../../nbs/data/containers.ipynb #dce06f8e
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx", b"moof")
 
 def _mp4(f: BinaryIO, size: int) -> Container:
@@ -235,7 +239,7 @@ def _matroska(f: BinaryIO, size: int) -> Container:
         return Container("matroska", fault=f"its segment ends at byte {end:,}, the file at byte {size:,}")
     return Container("matroska")
 
-# %% ../../nbs/data/containers.ipynb #622ed367
+# %% ../../nbs/data/containers.ipynb #b7d011af
 def read_container(
     f: BinaryIO, # an open file, or bytes
 ) -> Container:

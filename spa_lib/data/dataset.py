@@ -22,7 +22,7 @@ from .audio import CROPS, PADS, RESAMPLERS, clip_size, fit_length, load_waveform
 from .clips import clip_list_hash, targets
 from .errors import ON_PROBLEM, ClipError, Problem, refuse_or_leave_out
 from ..ontology import Ontology
-from ..utils import cache_dir, one_of, write_atomic
+from ..utils import cache_dir, one_of, seed_stream, torch_seed, write_atomic
 
 # %% ../../nbs/01_data.ipynb #cell-52
 class WholeClips(Dataset):
@@ -131,7 +131,7 @@ class Clips(WholeClips):
         self.epoch = epoch
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        rng = np.random.default_rng([self.policy["seed"], self.epoch, i])
+        rng = np.random.default_rng(seed_stream("crop", self.policy["seed"], self.epoch, i))
         wave = fit_length(self.load(i), self.samples, self.policy["crop"], self.policy["pad"], rng)
         return torch.from_numpy(wave.copy()), i
 
@@ -171,7 +171,7 @@ def load_batches(
     "Batches of the given rows. Draws nothing from the global random state."
     if workers and clips.kept is not None:
         clips.fill(progress=False)
-    own_random_state = torch.Generator().manual_seed(0)
+    own_random_state = torch.Generator().manual_seed(torch_seed("loader"))
     return DataLoader(clips, batch_sampler=[list(r) for r in rows], num_workers=workers,
                       collate_fn=Collate(clips), pin_memory=pin, generator=own_random_state)
 

@@ -30,6 +30,7 @@ PROBLEMS = {
     "duplicated id": "an earlier row has the same clip id",
     "no label": "it has no label at all",
     "unknown label": "a label is no class of the ontology",
+    "leak": "its recording or its content is on the evaluation side too",
     "weak match": "its class is mapped to AudioSet only loosely; left out whatever the choice",
 }
 ON_PROBLEM = ("refuse", "leave_out")

@@ -31,7 +31,7 @@ import pandas as pd
 from .audio import RESAMPLERS, decode_clip, is_url, read_bytes, read_source, resample, shard_range
 from .clips import CLIP_COLUMNS, clip_list_hash, register_source
 from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, log
-from ..utils import one_of, sha256_of, write_atomic
+from ..utils import one_of, seed_stream, sha256_of, write_atomic
 
 # %% ../../nbs/data/shards.ipynb #0e45a5f4
 CODECS = ("flac", "as is")
@@ -168,7 +168,8 @@ def _planned(table: pd.DataFrame, how: Packing, clips_per_shard: int, seed: int)
     shards = {}
     for split in sorted(set(table.split)):
         clips = table[table.split == split]
-        clips = clips.iloc[np.random.default_rng(seed).permutation(len(clips))]
+        drawn = np.random.default_rng(seed_stream("packing", seed))
+        clips = clips.iloc[drawn.permutation(len(clips))]
         n = -(-len(clips)//clips_per_shard) # rounded up
         for i, rows in enumerate(np.array_split(np.arange(len(clips)), n)):
             of_shard = clips.iloc[rows]

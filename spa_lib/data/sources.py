@@ -32,6 +32,7 @@ import pandas as pd
 # %% ../../nbs/data/sources.ipynb #ad068a97
 from spa_lib.data.clips import (
     SOURCES,
+    YOUTUBE_IDS,
     clip_list_hash,
     clip_table,
     read_clips,
@@ -104,7 +105,8 @@ def audioset_clips(
     ambiguous = [Problem(n, r.clip_id, "ambiguous", files[r.clip_id])
                  for n, r in enumerate(rows) if r.clip_id in several]
     ids, labels = [r.clip_id for r in rows], [r.mids for r in rows]
-    return clip_table(ids, paths, labels, split, problems=ambiguous, **times)
+    videos = [found[1] if (found := re.fullmatch(YOUTUBE_IDS, clip_id)) else clip_id for clip_id in ids]
+    return clip_table(ids, paths, labels, split, recording=videos, problems=ambiguous, **times)
 
 # %% ../../nbs/data/sources.ipynb #cell-20
 def _with_folds(

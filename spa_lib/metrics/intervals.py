@@ -27,7 +27,7 @@ from spa_lib.metrics.ap import (
 )
 from .ontology_ap import WEIGHTINGS, distances_and_levels, omap_terms
 from ..ontology import Ontology
-from ..utils import one_of
+from ..utils import one_of, seed_stream
 
 # %% ../../nbs/metrics/intervals.ipynb #cell-45
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _resamples(clips: int, n: int, seed: int, groups: Sequence|np.ndarray|None) 
         member = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
     if len(member) != clips:
         raise ValueError(f"groups has {len(member)} entries for {clips} clips")
-    rng, G = np.random.default_rng(seed), member.max() + 1
+    rng, G = np.random.default_rng(seed_stream("bootstrap", seed)), member.max() + 1
     counts = np.ones((n + 1, clips), np.uint16)
     for row in counts[1:]:
         row[:] = np.bincount(rng.integers(0, G, G), minlength=G)[member]
@@ -215,7 +215,8 @@ def resampled(
     counts = np.bincount(member)
     sums = np.zeros((len(counts), *values.shape[1:]))
     np.add.at(sums, member, values)
-    draws = np.random.default_rng(seed).integers(len(counts), size=(n, len(counts)))
+    rng = np.random.default_rng(seed_stream("bootstrap", seed))
+    draws = rng.integers(len(counts), size=(n, len(counts)))
     clips = counts[draws].sum(1)
     return sums[draws].sum(1)/(clips if values.ndim == 1 else clips[:, None])
 

@@ -24,7 +24,7 @@ from spa_lib.metrics.ap import (
     mean_of_classes,
 )
 from ..ontology import Ontology
-from ..utils import one_of
+from ..utils import one_of, seed_stream
 
 # %% ../../nbs/03c_metrics.ipynb #cell-9
 def checked_distances(
@@ -225,7 +225,7 @@ def chance(
     one_of(weighting, WEIGHTINGS, "weighting")
     error_distance, costs = omap_terms(positive, D, levels, weighting)
     error, every_clip = (~positive).view(np.uint8), np.ones(len(positive))
-    rng, maps, curves = np.random.default_rng(seed), [], []
+    rng, maps, curves = np.random.default_rng(seed_stream("chance", seed)), [], []
     for _ in range(draws):
         scores = rng.random(positive.shape, dtype=np.float32)
         maps.append(mean_of_classes(ap_of_classes(error, scores, PLAIN_COSTS, every_clip)[0]))

@@ -17,7 +17,7 @@ import pandas as pd
 
 # %% ../../nbs/perception/confusion.ipynb #cell-3
 from ..ontology import MATCHES, class_map
-from ..utils import one_of
+from ..utils import one_of, seed_stream
 
 # %% ../../nbs/perception/confusion.ipynb #cell-6
 def esc50_classes(
@@ -279,7 +279,7 @@ def mantel(
     used = ~np.isnan(x).any(0)
     i, j, basis = i[used], j[used], _basis(g[:, used])
     X = _unit(x[:, used], basis)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_stream("permutations", seed))
     orders = np.array([np.arange(K), *(rng.permutation(K) for _ in range(n))])
     parts = np.array_split(orders, 1 + n//1000)
     r = np.vstack([_unit(R[part[:, i], part[:, j]], basis) @ X.T for part in parts])
@@ -312,7 +312,7 @@ def half_correlations(
     strata: Sequence|None = None, # units are split within each of these
 ) -> np.ndarray: # [n], in [-1, 1]
     "Rank correlations of two matrices, each made from one random half of the units (Spearman, 1910)."
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_stream("halves", seed))
     rows = pd.DataFrame({"unit": np.asarray(units), "stratum": 0 if strata is None else np.asarray(strata)})
     distinct = rows.drop_duplicates().reset_index(drop=True)
     row_to_distinct = rows.merge(distinct.reset_index(), how="left")["index"].to_numpy()

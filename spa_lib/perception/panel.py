@@ -18,7 +18,7 @@ from ..data import read_clips, targets
 from ..ontology import Ontology
 from .answers import AnswersError, Session, check_name
 from .design import ListeningTest, make_test, read_test, synthetic_run
-from ..utils import cache_dir, project_root
+from ..utils import cache_dir, project_root, seed_stream
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -33,7 +33,7 @@ def demo_test(
     table = read_clips("synth", n_train=0, n_eval=120, seconds=2.0, progress=False)
     ontology = Ontology.audioset().carried(table.mids)
     y = targets(table, ontology)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed_stream("demonstration"))
     pair = []
     for name in ("without", "with"):
         scores = 4*y + rng.normal(0, 1.5, y.shape)

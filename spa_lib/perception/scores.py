@@ -19,7 +19,7 @@ from ..metrics import Interval
 from .answers import csv_lines, file_head
 from .design import ListeningTest, draw_test, synthetic_run
 from ..runs import Run
-from ..utils import one_of, write_atomic
+from ..utils import one_of, seed_stream, write_atomic
 
 # %% ../../nbs/perception/scores.ipynb #cell-6
 def simulate_answers(
@@ -31,7 +31,7 @@ def simulate_answers(
     seed: int = 0,
 ) -> list[Path]:
     "Files of answers that no person gave, in the format of the real ones."
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_stream("simulated answers", seed))
     truth = np.asarray(list(truth), bool)
     files = []
     for k in range(1, raters + 1):
@@ -257,7 +257,7 @@ def consistency_samples(
     trials, raters = presence.shape
     class_of_trial = np.array([mid for _, mid in test.trials])
     trial_weights, rater_weights = np.ones((n + 1, trials)), np.ones((n + 1, raters))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_stream("consistency", seed))
     for mid in test.classes:
         rows = np.flatnonzero(class_of_trial == mid)
         drawn = rng.multinomial(len(rows), np.full(len(rows), 1/len(rows)), n)
@@ -291,7 +291,7 @@ def chance_consistency(
     **reading, # per, ties: see `consistency`
 ) -> float: # in [0, 1]
     "Mean consistency score of random outputs."
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_stream("chance consistency", seed))
     return float(np.mean([
         consistency(answers, test, rng.random(len(test.trials)), **reading) for _ in range(draws)
     ]))
@@ -364,7 +364,7 @@ def selection_effect(
     """What a model that is no better gains in consistency, by the choice of classes alone.
 
     `same`: classes chosen and models scored on the same clips. `halves`: see `draw_test`."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_stream("equal models", seed))
     rows = []
     for k in range(repeats):
         equal_pairs, truth = _equal_pairs(rng, pairs, clips, list(classes), rate, signal, label_noise)

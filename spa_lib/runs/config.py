@@ -140,6 +140,7 @@ class ClipsConfig:
     clip_seconds: Annotated[float, AtLeast(0.1)] = 4.0       # crop or pad to this
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
     on_problem: Literal["refuse", "leave_out"] = "refuse"    # what to do with clips that cannot be used
+    on_leak: Local[Literal["refuse", "leave_out"]] = "refuse" # training clips that are scored too
     recording_pattern: str|None = None # regular expression: clip id -> source recording
     holdout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # > 0: evaluate on a share of training recordings
     eval_fold: NonNegativeInt = 0      # of a corpus with folds: to be evaluated on; 0 = as the corpus says
@@ -192,7 +193,8 @@ class RunConfig(RecipeConfig, ClipsConfig, ModelConfig):
 
 # %% ../../nbs/runs/config.ipynb #cell-10
 AUDIOSET: dict[str, Any] = dict(
-    source="audioset", n_train=0, n_eval=0, clip_seconds=10.0, on_problem="leave_out", size="base",
+    source="audioset", n_train=0, n_eval=0, clip_seconds=10.0, on_problem="leave_out",
+    on_leak="leave_out", size="base",
     text_model="bert-base-uncased", alpha=0.03, augment=True, workers=8, cache=False,
 )
 SCALES: dict[str, dict[str, Any]] = { # field of RunConfig -> value

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils import one_of
+from ..utils import one_of, seed_stream
 
 # %% ../../nbs/runs/recipe.ipynb #cell-5
 # balanced sampling of PaSST; of PSLA and AST; of PANN and HTS-AT
@@ -61,7 +61,7 @@ def epoch_order(
     one_of(sampler, SAMPLERS, "sampler")
     n = len(targets)
     size = epoch_clips or n
-    rng = np.random.default_rng((seed, epoch))
+    rng = np.random.default_rng(seed_stream("order", seed, epoch))
     if balanced and sampler == "class-turn":
         return class_turn(targets, size, rng)
     if balanced and sampler == "weighted-with":
@@ -109,7 +109,7 @@ def rate_factor(
 ) -> float: # in (0, 1], to be multiplied with the peak rate
     "The learning rate as a share of its peak: warm-up, plateau, linear decay (after PaSST's recipe)."
     if epoch < warmup_epochs:
-        risen = max(epoch, 0.1*warmup_epochs)/warmup_epochs
+        risen = min(max(epoch, 0.5), warmup_epochs)/warmup_epochs # as PaSST and EfficientAT clip it
         return float(np.exp(-5*(1 - risen)**2))
     start, end = decay_from*epochs, decay_to*epochs
     if epoch <= start: return 1.0

@@ -8,7 +8,7 @@ __all__ = ['Task', 'finite_step', 'loader_errors', 'predict_clips', 'Trainer']
 # %% ../../nbs/runs/trainer.ipynb #ac57da3c
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -183,13 +183,15 @@ class Trainer:
         return wave[processes.rows(processes.n)], y
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        "The loss of the whole batch, and its parts. All that it draws is drawn from seed, epoch and step."
+        "The loss of the whole batch, and its parts. What it draws depends on seed, epoch and step alone."
         processes = self.processes
-        with seeded(self.seed, self.epoch, step):
+        rank = processes.rank if processes.shared else 0 # else each process does the whole batch
+        at = (self.seed, self.epoch, step)
+        with seeded("mixup", *at):
             wave, y = self.mixed(batch)
-            own = seeded(self.seed, self.epoch, step, processes.rank) if processes.shared else nullcontext()
-            with own:
-                embedded = self.task.embed(wave, batch.sample_rate)
+        with seeded("embed", *at, rank):
+            embedded = self.task.embed(wave, batch.sample_rate)
+        with seeded("loss", *at):
             return self.task.loss(join(processes, embedded), y)
 
     def training_step(self,

@@ -71,6 +71,7 @@ class SemanticClips:
     clip_seconds: Annotated[float, AtLeast(0.1)] = 2.0       # crop or pad to this
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
     eval_fold: NonNegativeInt = 1         # the fold that is evaluated
+    on_leak: Local[Literal["refuse", "leave_out"]] = "refuse" # training clips that are scored too
     unseen: NonNegativeInt = 0            # > 0: so many classes are held out and evaluated by their names
     unseen_seed: int = 0                  # which classes
     train_rate: NonNegativeInt = 0        # Hz of training clips, read as the encoder's rate; 0 = its own rate
@@ -104,7 +105,7 @@ class SemanticConfig(SemanticRecipe, SemanticClips, SemanticModel):
 # %% ../../nbs/semanticac/config.ipynb #cell-10
 _MN04 = dict(source="esc10", encoder="mn", size="base", checkpoint="mn04_as", clip_seconds=5.0, dim=512)
 _PAPER = dict(
-    source="esc50", download=True, clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
+    source="esc50", download=True, on_leak="leave_out", clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
     encoder="htsat", size="base", checkpoint="HTSAT_AudioSet_Saved_1",
     tower="RN50", text_checkpoint="openai", logit_scale=1.0, learn_scale=False,
     epochs=50, augment=True,

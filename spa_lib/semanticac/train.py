@@ -8,6 +8,7 @@ __all__ = ['Sides', 'load_sides', 'change_speed', 'augment', 'make_map_encoder',
            'parameter_counts', 'write_scores', 'make_trainer', 'train_semantic']
 
 # %% ../../nbs/semanticac/train.ipynb #cell-3
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from spa_lib.data import (
     split_by_fold,
     split_by_recording,
     weak_classes,
+    without_leaks,
 )
 from ..encoders import CHECKPOINTS, Frozen, check_length, create_encoder, read_options
 from ..metrics import measure, resampled
@@ -48,7 +50,7 @@ from spa_lib.runs import (
     write_results,
 )
 from ..text import label_features, text_features
-from ..utils import cache_dir, pick_device, seeded
+from ..utils import cache_dir, pick_device, seed_stream, seeded
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
@@ -83,6 +85,7 @@ def load_sides(
     train, evaluate = split_by_fold(table, cfg.eval_fold, unseen)
     if cfg.holdout:
         train, evaluate = split_by_recording(train, cfg.holdout, HOLDOUT_SEED)
+    train = without_leaks(train, evaluate, cfg.on_leak)
     seen = {mid: name for mid, name in names.items() if mid not in unseen}
     evaluated = {mid: names[mid] for mid in unseen} or seen
     common: dict[str, Any] = dict(clip_seconds=cfg.clip_seconds, pad=cfg.pad, seed=cfg.seed, cache=cfg.cache)
@@ -138,7 +141,7 @@ def make_map_encoder(cfg: SemanticConfig) -> MapEncoder:
             checkpoint = str(by_hand)
     options: dict = {} if checkpoint else dict(clip_seconds=cfg.clip_seconds)
     options |= read_options(cfg.encoder, cfg.encoder_options)
-    with seeded(cfg.seed):
+    with seeded("encoder", cfg.seed):
         encoder = create_encoder(cfg.encoder, size=cfg.size, checkpoint=checkpoint, **options)
     slower = max(1.0, cfg.train_rate/encoder.sample_rate, cfg.eval_rate/encoder.sample_rate)
     check_length(encoder, cfg.clip_seconds*slower) # samples of another rate are read as the encoder's
@@ -176,7 +179,7 @@ def make_system(
         return Untouched(encoder.encoder, [full.index(mid) for mid in data.evaluated])
     with torch.no_grad():
         shape = tuple(encoder.eval().embed(data.evaluate[0][0][None]).shape[1:])
-    with seeded(cfg.seed, 1):
+    with seeded("heads", cfg.seed):
         if cfg.system == "baseline":
             return Baseline(encoder, shape, len(data.seen), cfg.dim, cfg.similarity)
         if cfg.system == "spa":
@@ -255,7 +258,7 @@ def recompute_norms(
     model.train()
     order = epoch_order(clips.targets, 0, seed)
     whole = max(len(order)//batch_size, 1)*batch_size
-    with seeded(seed, 2):
+    with seeded("batch norm", seed):
         for batch in batches(clips, batch_size, order=order[:whole]):
             model.scores(batch.wave.to(device))
     for norm, momentum in zip(norms, momenta):
@@ -321,7 +324,7 @@ def example_batch(
         return {}
     model.eval()
     device = model.log_scale.device
-    rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:n])
+    rows = np.sort(np.random.default_rng(seed_stream("similarity")).permutation(len(clips))[:n])
     rows = rows[np.argsort(clips.targets[rows].argmax(1), kind="stable")]
     labels = clips.targets[rows].argmax(1).tolist()
     A = model.embed(torch.stack([clips[int(i)][0] for i in rows]).to(device))
@@ -358,7 +361,9 @@ def write_scores(
     metrics |= ontology_scores(cfg.source, clips, scores)
     metrics |= dict(batch=example_batch(model, clips, data.evaluated))
     metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, checkpoint, seconds)
-    metrics |= dict(n_classes=len(data.evaluated), names=data.evaluated, parameters=parameter_counts(model))
+    left_out = Counter(p["problem"] for p in data.train.table.attrs.get("problems", []))
+    metrics |= dict(n_classes=len(data.evaluated), names=data.evaluated, parameters=parameter_counts(model),
+                    left_out=dict(left_out))
     keep_last(folder) # before the run is finished: a finished one is not opened again
     write_results(folder, metrics, clips.clip_ids, clips.mids, clips.targets, scores, recordings)
 

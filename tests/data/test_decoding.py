@@ -162,8 +162,26 @@ def test_a_rate_that_changes_is_refused(tmp_path, noise):
     noise(tmp_path / "b.flac", 1.0, 22050)
     both = (tmp_path / "a.flac").read_bytes() + (tmp_path / "b.flac").read_bytes()
     (tmp_path / "c.flac").write_bytes(both)
-    with pytest.raises(ClipError, match="c.flac.*undecodable.*from 16000 Hz to 22050 Hz"):
+    with pytest.raises(ClipError, match="c.flac.*undecodable.*from mono, 16000 Hz, s16 to mono, 22050 Hz"):
         decode_clip(tmp_path / "c.flac")
+
+
+def test_channels_that_change_are_refused(tmp_path, noise):
+    noise(tmp_path / "a.flac", 1.0, 16000)
+    noise(tmp_path / "b.flac", 1.0, 16000, channels=2)
+    (tmp_path / "c.flac").write_bytes((tmp_path / "a.flac").read_bytes() + (tmp_path / "b.flac").read_bytes())
+    with pytest.raises(ClipError, match="c.flac.*undecodable.*from mono.* to stereo.*after 1.0"):
+        decode_clip(tmp_path / "c.flac")
+
+
+@pytest.mark.parametrize("n", [1, 100, 257, 2400, 7996, 10000, 30000])
+def test_a_short_ogg_has_its_length(tmp_path, n):
+    """Of a file of one page ffmpeg keeps a block too much or too little."""
+    soundfile.write(tmp_path / "a.ogg", 0.1 * np.random.default_rng(0).standard_normal(n), 8000)
+    wave, _ = decode_clip(tmp_path / "a.ogg")
+    assert len(wave) == n
+    if n > 2000:
+        assert np.array_equal(decode_clip(tmp_path / "a.ogg", 0.1, 0.2)[0], wave[800:1600])
 
 
 # ---- segments ---------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from spa_lib.metrics import (
 from spa_lib.metrics import ap as ap_module
 from spa_lib.metrics import intervals as intervals_module
 from spa_lib.metrics import ontology_ap as ontology_ap_module
+from spa_lib.utils import seed_stream
 
 seeds = st.integers(0, 10**6)
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -454,7 +455,7 @@ def test_every_replicate_is_the_score_of_the_resampled_table(metric):
     targets, a, b, D = bigger_case()
     found = paired_bootstrap(targets, a, b, metric, D, n=25, seed=3)
     np.testing.assert_allclose(found.a.value, score(metric, targets, a, D), atol=1e-12)
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed_stream("bootstrap", 3))
     for r in range(25):
         clips = rng.integers(0, len(targets), len(targets))
         for interval, scores in ((found.a, a), (found.b, b)):
@@ -582,7 +583,7 @@ def test_measure_is_what_the_public_functions_give(ontology, recordings):
 def test_resampled_means_are_those_of_the_drawn_clips():
     values, recordings = np.random.default_rng(0).random((7, 2)), np.array([0, 0, 1, 2, 2, 2, 3])
     found = resampled(values, recordings, n=20, seed=5)
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed_stream("bootstrap", 5))
     for replicate, drawn in zip(found, rng.integers(4, size=(20, 4))):
         rows = np.concatenate([np.flatnonzero(recordings == r) for r in drawn])
         np.testing.assert_allclose(replicate, values[rows].mean(0))

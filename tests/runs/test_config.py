@@ -73,7 +73,7 @@ def test_a_name_may_be_registered_later():
 
 def test_local_fields_are_those_that_are_marked():
     assert local_fields(Fields) == ("workers", "root")
-    assert LOCAL == ("root", "device", "workers", "cache", "compile")
+    assert LOCAL == ("root", "on_leak", "device", "workers", "cache", "compile")
 
 
 def test_defaults_and_scales_are_allowed_values():
@@ -152,7 +152,7 @@ def test_every_field_but_the_local_ones_makes_another_experiment(field):
     assert config_hash(replace(RunConfig(), **{field: other})) != config_hash(RunConfig())
 
 
-@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "cuda", 4, False, True))))
+@pytest.mark.parametrize("field, value", list(zip(LOCAL, ("elsewhere", "leave_out", "cuda", 4, False, True))))
 def test_where_it_ran_is_not_what_was_run(field, value):
     assert run_name(replace(RunConfig(), **{field: value})) == run_name(RunConfig())
 

@@ -193,6 +193,27 @@ def test_published_rates(encoder, points):
         ), epoch
 
 
+# Worked out from the authors' formula (PaSST's and EfficientAT's exp_rampup): the epoch is clipped to
+# [0.5, w], and the share of the peak is exp(-5 (1 - epoch/w)^2).
+PUBLISHED_WARMUP = {
+    "passt": {0: 0.0174, 1: 0.0408, 2: 0.1653, 4: 0.8187, 5: 1},
+    "mn": {0: 0.0110, 1: 0.0174, 2: 0.0408, 5: 0.2865, 9: 0.9512, 10: 1},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_WARMUP)
+def test_warmup_is_the_published_one(name):
+    """Before: recipe `mn` began at 0.0174 of its peak, for the floor was a tenth of the warm-up."""
+    for epoch, share in PUBLISHED_WARMUP[name].items():
+        assert schedule_factor(RECIPES[name], epoch, 0) == pytest.approx(share, abs=5e-5)
+
+
+@pytest.mark.parametrize("warmup", [0, 0.1, 0.5])
+def test_no_warmup_of_half_an_epoch_or_less(warmup):
+    shape = dict(epochs=10, warmup_epochs=warmup, decay_from=0.5, decay_to=1, final_rate=0.01)
+    assert [rate_factor(e, **shape) for e in (0, warmup/2, warmup)] == [1, 1, 1]
+
+
 def test_warmup_in_steps_runs_across_epochs():
     """200 steps an epoch: the rise takes five of them, and a halving inside it counts."""
     assert [halving_factor(s / 200, s, 1000, 10, 5) for s in (0, 100, 999, 1000, 1999)] == [

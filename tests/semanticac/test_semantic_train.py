@@ -1,4 +1,5 @@
 """One run of SemanticAC: its clips, exact resume, what it writes, and whether it learns."""
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,27 @@ def test_unseen_classes_are_not_learned(tmp_path):
     data = load_sides(cfg, 32000)
     assert len(data.evaluated) == 4 and len(data.seen) == 6 and not set(data.seen) & set(data.evaluated)
     assert set(data.train.mids) == set(data.seen) and len(data.evaluate) == 4 * cfg.per_class
+
+
+def test_a_clip_on_both_sides_is_refused_or_left_out(tmp_path):
+    cfg = semantic_config("smoke", root=str(tmp_path))
+    data = load_sides(cfg, 32000)
+    learned, scored = data.train.table.iloc[3], data.evaluate.table.iloc[0]
+    shutil.copy(scored.path, learned.path)
+    with pytest.raises(ValueError, match=f"1 of {len(data.train)} training clips .*\n.*{learned.clip_id}"):
+        load_sides(cfg, 32000)
+    kept = load_sides(replace(cfg, on_leak="leave_out"), 32000)
+    assert set(data.train.clip_ids) - set(kept.train.clip_ids) == {learned.clip_id}
+    assert kept.evaluate.clip_ids == data.evaluate.clip_ids
+
+
+def test_two_recordings_of_esc50_are_in_two_folds(shared):
+    cfg = semantic_config("smoke", source="esc50", root=str(shared / "data" / "ESC-50-part"), eval_fold=4)
+    with pytest.raises(ValueError, match="training clips are on the evaluation side too .*by recording"):
+        load_sides(cfg, 32000)
+    train = load_sides(replace(cfg, on_leak="leave_out"), 32000).train.table
+    assert {p["problem"] for p in train.attrs["problems"]} == {"leak"}
+    assert not set(train.recording) & {"209698", "234879"}
 
 
 def test_noise_is_as_loud_as_asked_for():
