@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -109,20 +109,21 @@ def both_sides(
 def load_data(
     cfg: RunConfig,
     sample_rate: int, # Hz, the encoder's
+    progress: bool = False, # show a bar while clips are decoded for the first time
 ) -> Data:
     "The clips of `cfg.source`, split into the training and the evaluation side (section 4.1)."
     full = Ontology.audioset()
     table = read_table(cfg, full)
     ontology = full.carried(table.mids)
-    # without a cache, a first reading of all clips would cost as much as an epoch
-    on_problem = cfg.on_problem if cfg.cache else "refuse"
     common: dict = dict(
         ontology=ontology,
         sample_rate=sample_rate,
         clip_seconds=cfg.clip_seconds,
         pad=cfg.pad,
         cache=cfg.cache,
-        on_problem=on_problem,
+        on_problem=cfg.on_problem,
+        workers=max(1, cfg.workers),
+        progress=progress,
     )
     of_train, of_evaluate = both_sides(cfg, table)
     train = Clips(of_train, crop="centre" if cfg.freeze else "random", seed=cfg.seed, **common)
@@ -134,7 +135,13 @@ def load_data(
 # %% ../nbs/04_train.ipynb #cell-13
 def set_precision(cfg: RunConfig) -> None:
     "On a GPU, float32 is float32, and TF32 only where `precision` asks for it."
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
+    allowed = cfg.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = allowed # the old names, so that whoever asks by them is answered
+    torch.backends.cudnn.allow_tf32 = allowed
+    cudnn: Any = torch.backends.cudnn # whose parts its types lack
+    backends = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    for backend in backends: # the new ones, which alone hold against torch.backends.fp32_precision
+        backend.fp32_precision = "tf32" if allowed else "ieee"
 
 # %% ../nbs/04_train.ipynb #cell-15
 def make_encoder(cfg: RunConfig) -> Encoder:
@@ -315,7 +322,7 @@ def train(
     device = pick_device(cfg.device)
     with first_alone(processes):
         encoder = make_encoder(cfg)
-        data = load_data(cfg, encoder.sample_rate)
+        data = load_data(cfg, encoder.sample_rate, progress and processes.main)
         f_a: Encoder|Frozen = encoder
         if cfg.freeze:
             f_a, data = freeze_encoder(encoder, data, device)

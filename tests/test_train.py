@@ -433,3 +433,17 @@ def test_real_clips_give_a_real_run(shared, tmp_path, seed):
     untouched = train(replace(cfg, head="official", epochs=0, alpha=0.0), tmp_path)
     assert np.isfinite(run.scores).all() and untouched.metrics["mAP"]["value"] > 0.5
     assert len(untouched.metrics["checkpoint"]["sha256"]) == 64
+
+
+def test_float32_is_float32_whatever_was_allowed_before():
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.fp32_precision = "tf32" # of all backends: torch's newer setting
+        for precision, value in (("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")):
+            train_module.set_precision(make_config("smoke", precision=precision))
+            assert (matmul.fp32_precision, conv.fp32_precision) == (value, value)
+            assert matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == (value == "tf32") # the older one
+    finally:
+        torch.backends.fp32_precision = "none"
+        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -16,10 +16,8 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +26,9 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/data/clips.ipynb #cell-4
-from .audio import SHARD_RANGE, decode_clip
+from .audio import SHARD_RANGE
 from .errors import ON_PROBLEM, ClipError, Problem, log, refuse_or_leave_out
+from .report import decode_report, report_problems
 from ..ontology import Ontology
 from ..utils import one_of, seed_stream
 
@@ -238,16 +237,6 @@ def clip_list_hash(
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 # %% ../../nbs/data/clips.ipynb #cell-32b
-def _problem_of(row: int, clip, min_seconds: float) -> Problem|None:
-    "The problem of a clip, if it has one."
-    try:
-        x, rate = decode_clip(clip.path, clip.start_seconds, clip.end_seconds)
-    except ClipError as e:
-        return Problem(row, clip.clip_id, e.problem, e.detail)
-    if len(x) < min_seconds*rate:
-        return Problem(row, clip.clip_id, "too short", f"{len(x)/rate:.3f} s of {min_seconds} s")
-    return None
-
 def check_clips(
     table: pd.DataFrame, # clip table
     min_seconds: float = 0., # a shorter clip is a problem
@@ -255,14 +244,12 @@ def check_clips(
     workers: int = 1, # threads
     progress: bool = True, # show a progress bar
 ) -> pd.DataFrame: # the clips that decode; the others are listed in `.attrs["problems"]`
-    "Decode every clip once, and refuse those that fail (ValueError, by name) or leave them out."
-    from tqdm import tqdm
+    """Decode every clip now, and refuse those that fail (ValueError, by name) or leave them out.
+
+    What is found is kept for all runs: see `decode_report`."""
     one_of(on_problem, ON_PROBLEM, "on_problem")
-    with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(_problem_of, range(len(table)), table.itertuples(), repeat(min_seconds))
-        bar = tqdm(found, total=len(table), desc="checking clips", unit="clip", disable=not progress)
-        problems = [problem for problem in bar if problem]
-    return refuse_or_leave_out(table, problems, on_problem)
+    found = decode_report(table, workers, progress, anew=True)
+    return refuse_or_leave_out(table, report_problems(table, found, min_seconds), on_problem)
 
 # %% ../../nbs/data/clips.ipynb #cell-37b
 def targets(

@@ -10,6 +10,7 @@ __all__ = ['kaldi_mel', 'kaldi_mel_bank', 'slaney_hertz', 'slaney_mel', 'slaney_
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -76,13 +77,20 @@ def slaney_mel_bank(
 # %% ../../nbs/encoders/frontend.ipynb #cell-17
 @contextmanager
 def true_float32() -> Iterator[None]:
-    "No TF32 in a GPU's matrix products, whatever the run allows."
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    "No TF32 or bfloat16 in matrix products, whatever the run allows; what was set is set again."
+    mkldnn: Any = torch.backends.mkldnn # whose parts its types lack
+    products = (torch.backends.cuda.matmul, mkldnn.matmul)
+    rounded = [(product, product.fp32_precision) for product in products]
+    rounded = [(product, precision) for product, precision in rounded if precision in ("tf32", "bf16")]
+    for product, _ in rounded:
+        product.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        for product, precision in rounded:
+            product.fp32_precision = "none" # which follows torch.backends.fp32_precision
+            if product.fp32_precision != precision:
+                product.fp32_precision = precision
 
 # %% ../../nbs/encoders/frontend.ipynb #61ed87b2
 class FrontEnd(nn.Module):

@@ -12,6 +12,7 @@ from spa_lib.encoders.frontend import (
     is_paper,
     kaldi_mel_bank,
     slaney_mel_bank,
+    true_float32,
 )
 
 
@@ -87,3 +88,65 @@ def test_ast_log_mel_against_the_hugging_face_extractor(tiny, noise):
     features = extractor(wave[0].numpy(), sampling_rate=16000, return_tensors="np")
     theirs = torch.as_tensor(features["input_values"])
     assert (tiny("ast").log_mel(wave).mT - theirs).abs().max() < 2e-3
+
+
+# --- the precision that a user has chosen -------------------------------------------------------------------
+MATMUL = torch.backends.cuda.matmul
+
+
+@pytest.fixture
+def precision():
+    """The settings of matrix products, as they are on a fresh start, after the test too."""
+    def reset():
+        torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+        MATMUL.fp32_precision = "none"
+
+    reset()
+    yield
+    reset()
+
+
+def set_matmul(value):
+    MATMUL.fp32_precision = value
+
+
+def set_all(value):
+    torch.backends.fp32_precision = value
+
+
+def set_mkldnn(value):
+    torch.backends.mkldnn.matmul.fp32_precision = value
+
+
+@pytest.mark.parametrize("choose, value", [
+    (set_matmul, "tf32"), (set_matmul, "ieee"), (set_all, "tf32"), (set_all, "bf16"), (set_mkldnn, "bf16"),
+    (torch.set_float32_matmul_precision, "high"), (torch.set_float32_matmul_precision, "medium"),
+    (lambda allow: setattr(MATMUL, "allow_tf32", allow), True), (lambda _: None, None),
+])
+def test_a_front_end_leaves_the_precision_as_it_was(choose, value, precision, noise):
+    choose(value)
+    before = MATMUL.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
+    with true_float32():
+        inside = MATMUL.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
+        assert not {"tf32", "bf16"} & set(inside)
+    assert (MATMUL.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision) == before
+    KaldiMel(0.0, 1.0)(noise(1, 16000))
+    assert (MATMUL.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision) == before
+
+
+def test_the_precision_of_all_backends_is_followed_later(precision):
+    set_all("tf32")
+    with true_float32():
+        pass
+    set_all("ieee")
+    assert MATMUL.fp32_precision == "ieee" # not pinned to what it was inside
+
+
+def test_what_was_set_by_the_old_names_can_be_read_by_them(precision):
+    MATMUL.allow_tf32 = True
+    with true_float32():
+        pass
+    assert MATMUL.allow_tf32 is True and torch.get_float32_matmul_precision() == "high"
