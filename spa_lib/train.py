@@ -11,7 +11,9 @@ __all__ = ['COLLAPSED', 'Data', 'read_table', 'both_sides', 'list_clips', 'load_
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -60,6 +62,7 @@ from spa_lib.runs import (
     is_finished,
     keep_last,
     launch,
+    only_writer,
     predict_clips,
     read_run,
     run_name,
@@ -68,7 +71,7 @@ from spa_lib.runs import (
     write_results,
 )
 from .text import label_features
-from .utils import pick_device, seeded
+from .utils import pick_device, seeded, torch_threads
 
 # %% ../nbs/04_train.ipynb #cell-9
 class Data(NamedTuple):
@@ -227,7 +230,7 @@ class SPATask(Task):
             logits = self.model.classify(E_a)
         E_t = self.model.label_embeddings()
         self.audio.add(E_a.detach(), E_t.detach(), y)
-        return total_loss(logits.float(), E_a.float(), E_t, y, self.distances, self.cfg.alpha,
+        return total_loss(logits.float(), E_a.float(), E_t.float(), y, self.distances, self.cfg.alpha,
                           align=self.model.align)
 
     def label_statistics(self) -> dict[str, float]:
@@ -313,18 +316,29 @@ def write_scores(
     keep_last(folder) # before the run is finished: a finished one is not opened again
     write_results(folder, metrics, clips.clip_ids, data.ontology.mids, clips.targets, scores, recordings)
 
+def _read_finished(folder: Path, cfg: RunConfig) -> Run:
+    "A finished run, checked to be of these clips and this file."
+    check_finished(folder, cfg, None if cfg.source == "synth" else partial(list_clips, cfg))
+    return read_run(folder)
+
 def train(
     cfg: RunConfig, # see spa_lib.runs.make_config
     folder: str|Path|None = None, # of run folders; None = runs/ of the checkout
     progress: bool = True, # show a bar
 ) -> Run: # finished
-    "One run: clips in, run folder out (section 4.1). Finished runs are read, not repeated."
-    name = run_name(cfg)
-    folder = Path(folder or runs_dir())/name
-    if is_finished(folder):
-        check_finished(folder, cfg, None if cfg.source == "synth" else partial(list_clips, cfg))
-        return read_run(folder)
+    """One run: clips in, run folder out (section 4.1). Finished runs are read, not repeated.
+
+    FolderInUse where another process trains this run."""
+    folder = Path(folder or runs_dir())/run_name(cfg)
+    if is_finished(folder): return _read_finished(folder, cfg)
     processes = init_processes(cfg.device)
+    alone = only_writer(folder) if processes.main else nullcontext()
+    with alone, torch_threads(1 if cfg.size == "tiny" else None):
+        return _train_in(folder, cfg, progress, processes)
+
+def _train_in(folder: Path, cfg: RunConfig, progress: bool, processes: Processes) -> Run:
+    "What `train` does once no other process writes in the folder."
+    if processes.count == 1 and is_finished(folder): return _read_finished(folder, cfg) # while it waited
     if cfg.batch_size < processes.count:
         raise ValueError(f"batch_size is that of all processes together: {cfg.batch_size} clips are too few "
                          f"for {processes.count} of them")
@@ -350,7 +364,7 @@ def train(
         trainer = make_trainer(cfg, model, data, folder, progress, processes)
         trainer.fit()
         if processes.main and cfg.alpha:
-            warn_of_collapse(name, text_at_both_ends(trainer))
+            warn_of_collapse(folder.name, text_at_both_ends(trainer))
     scores = predict_clips(model, data.evaluate, cfg.batch_size, device, processes, cfg.workers)
     if processes.main:
         write_scores(folder, cfg, data, getattr(encoder, "checkpoint", None), trainer, scores)
@@ -362,20 +376,32 @@ def _train_alone(cfg: RunConfig, folder: Path, threads: int) -> Run:
     torch.set_num_threads(threads)
     return train(cfg, folder, progress=False)
 
-def _train_side_by_side(configs: list[RunConfig], folder: Path, jobs: int) -> list[Run]:
-    "Each run in a process of its own, `jobs` at a time. RuntimeError at the end names those that failed."
+def _train_side_by_side(
+    configs: list[RunConfig], folder: Path, jobs: int,
+) -> Iterator[tuple[str, Run|Exception]]:
+    "Each run in a process of its own, `jobs` at a time: name, and the run or its error, as they end."
     threads = max(1, (os.cpu_count() or 1)//jobs)
-    done, failed = {}, {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         names = {pool.submit(_train_alone, cfg, folder, threads): run_name(cfg) for cfg in configs}
         for future in tqdm(as_completed(names), total=len(names), desc="runs"):
             error = future.exception()
-            if error: failed[names[future]] = f"{type(error).__name__}: {error}"
-            else: done[names[future]] = future.result()
-    if failed:
-        errors = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise RuntimeError(f"{len(failed)} of {len(configs)} runs failed: {errors}")
-    return [done[run_name(cfg)] for cfg in configs]
+            if error is not None and not isinstance(error, Exception): raise error # as KeyboardInterrupt
+            yield names[future], error or future.result()
+
+def _train_in_turn(
+    configs: list[RunConfig], folder: Path, processes: int,
+) -> Iterator[tuple[str, Run|Exception]]:
+    "One run after the other, each by so many processes: name, and the run or its error."
+    for cfg in configs:
+        name = run_name(cfg)
+        try:
+            if processes > 1 and not is_finished(folder/name):
+                file = folder/name/"config.json"
+                if not file.exists(): write_config(folder/name, cfg) # one that is there says more
+                launch("spa_lib.train", [str(file), "--folder", str(folder)], processes)
+            yield name, train(cfg, folder)
+        except Exception as error: # the next run goes on
+            yield name, error
 
 def train_all(
     configs: list[RunConfig],
@@ -383,17 +409,20 @@ def train_all(
     jobs: int = 1, # runs at a time, each in its own process with its share of the cores
     processes: int = 1, # of this machine that share each run, one run after the other
 ) -> list[Run]: # in the order of `configs`
-    """Several runs; finished ones are read. With jobs > 1 one that fails does not stop the others:
-    its error is raised at the end, with its name."""
+    """Several runs; finished ones are read. One that fails does not stop the others: RuntimeError at the end
+    names those that failed, with their errors. The error of a single run is raised as it is."""
     folder = Path(folder or runs_dir())
-    if processes > 1:
-        left = [cfg for cfg in configs if not is_finished(folder/run_name(cfg))]
-        files = [str(write_config(folder/run_name(cfg), cfg)) for cfg in left]
-        if files:
-            launch("spa_lib.train", [*files, "--folder", str(folder)], processes)
     if jobs == 1 or processes > 1:
-        return [train(cfg, folder) for cfg in configs]
-    return _train_side_by_side(configs, folder, jobs)
+        ended = dict(_train_in_turn(configs, folder, processes))
+    else:
+        ended = dict(_train_side_by_side(configs, folder, jobs))
+    failed = {name: end for name, end in ended.items() if isinstance(end, Exception)}
+    if not failed:
+        return [cast(Run, ended[run_name(cfg)]) for cfg in configs]
+    first = next(iter(failed.values()))
+    if len(configs) == 1: raise first
+    errors = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
+    raise RuntimeError(f"{len(failed)} of {len(configs)} runs failed: {errors}") from first
 
 # %% ../nbs/04_train.ipynb #new26334751
 if __name__ == "__main__" and "__file__" in globals(): # a notebook has no __file__

@@ -264,6 +264,12 @@ def check_together(cfg: RunConfig) -> None:
     # a frozen encoder sees each clip once
     if cfg.freeze and (cfg.mixup_rate or cfg.augment):
         raise ValueError("freeze computes X_hat of each clip once: set mixup_rate=0 and augment=False")
+    # a released head is scored as it is
+    if cfg.head == "official" and not cfg.checkpoint:
+        raise ValueError("head='official' scores the head of a released file, and there is none: "
+                         "set checkpoint, or head='spa'")
+    if cfg.head == "official" and cfg.freeze:
+        raise ValueError("head='official' trains nothing, so nothing is frozen: set freeze=False")
 
 # %% ../../nbs/runs/config.ipynb #785359e2
 def make_config(

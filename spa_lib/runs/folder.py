@@ -4,16 +4,22 @@
 
 # %% auto #0
 __all__ = ['MARK', 'NAMES', 'Run', 'write_config', 'write_results', 'is_finished', 'read_config', 'read_run', 'find_runs',
-           'versions', 'device_name', 'describe_run', 'save_checkpoint', 'load_checkpoint', 'keep_last']
+           'versions', 'device_name', 'describe_run', 'FolderInUse', 'lock_wait', 'only_writer', 'save_checkpoint',
+           'load_checkpoint', 'keep_last']
 
 # %% ../../nbs/runs/folder.ipynb #357f3251
 import errno
 import hashlib
 import json
+import os
 import pickle
 import platform
 import shutil
+import socket
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 # %% ../../nbs/runs/folder.ipynb #38f23bd0
 from .. import __version__
@@ -169,6 +176,60 @@ def describe_run(
                 train_policy=train.policy, policy=evaluation.policy,
                 checkpoint={k: v for k, v in (checkpoint or {}).items() if k != "path"},
                 versions=versions(), train_seconds=round(seconds, 1))
+
+# %% ../../nbs/runs/folder.ipynb #10c4ed02
+class FolderInUse(RuntimeError):
+    "Another process writes in a run folder."
+
+def lock_wait() -> float: # seconds
+    "How long a second writer waits for the first before it is refused: `$SPA_LIB_WAIT`, else not at all."
+    return float(os.environ.get("SPA_LIB_WAIT", 0))
+
+def _writer(folder: Path) -> str:
+    "Who writes in a folder, in words."
+    try:
+        writer = json.loads((folder/"writer.json").read_text())
+        return f"process {writer['pid']} on {writer['host']}"
+    except (OSError, ValueError, KeyError): # it has only just begun, or its file system is slow
+        return "another process"
+
+def _take(lock: FileLock, folder: Path, wait: float) -> None:
+    "Acquire the lock. FolderInUse where another process holds it for longer than `wait` seconds."
+    try:
+        lock.acquire(timeout=0)
+        return
+    except Timeout:
+        if wait > 0:
+            print(f"waiting for {_writer(folder)}, which writes in {folder}", file=sys.stderr, flush=True)
+    try:
+        lock.acquire(timeout=-1 if wait == float("inf") else wait)
+    except Timeout:
+        raise FolderInUse(f"{_writer(folder)} writes in {folder}. Wait until it has finished (with "
+                          "SPA_LIB_WAIT=inf this command waits for it), or end it: the run goes on from its "
+                          "last state") from None
+
+@contextmanager
+def only_writer(
+    folder: str|Path, # of the run; made where it is not there
+    wait: float|None = None, # seconds to wait for another writer; None = `lock_wait()`
+) -> Iterator[None]:
+    "Inside the block this process alone writes in the folder. FolderInUse names the process that does."
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder/".lock", is_singleton=True) # one that this process holds is taken once more
+    try:
+        _take(lock, folder, lock_wait() if wait is None else wait)
+        own = {"pid": os.getpid(), "host": socket.gethostname()}
+        write_atomic(folder/"writer.json", json.dumps(own).encode())
+    except OSError as e: # of a file system that knows no locks
+        warnings.warn(f"{folder} cannot be locked ({e}): see to it that one process at a time writes there",
+                      stacklevel=3)
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            (folder/"writer.json").unlink(missing_ok=True)
+        lock.release()
 
 # %% ../../nbs/runs/folder.ipynb #58a8d68c
 MARK = b"sha256:" # then 64 hexadecimal digits, then nothing

@@ -53,11 +53,12 @@ from spa_lib.runs import (
     epoch_order,
     is_finished,
     keep_last,
+    only_writer,
     write_config,
     write_results,
 )
 from ..text import label_features, text_features
-from ..utils import cache_dir, pick_device, seed_stream, seeded
+from ..utils import cache_dir, pick_device, seed_stream, seeded, torch_threads
 
 # %% ../../nbs/semanticac/train.ipynb #cell-5
 from .config import SemanticConfig, read_semantic, semantic_dir, semantic_name
@@ -393,16 +394,29 @@ def make_trainer(
     return Trainer(SemanticTask(cfg, model), clips, cfg, folder, cfg.seed, identity, workers=cfg.workers,
         progress=progress)
 
+def _read_finished(folder: Path, cfg: SemanticConfig) -> Run:
+    "A finished run, checked to be of these clips and this file."
+    check_finished(folder, cfg, None if cfg.source in SINGLE_EVENT_SETS else partial(list_clips, cfg))
+    return read_semantic(folder)
+
 def train_semantic(
     cfg: SemanticConfig, # see spa_lib.semanticac.config.semantic_config
     folder: str|Path|None = None, # of run folders; None = runs/semanticac of the checkout
     progress: bool = True, # show a bar
 ) -> Run: # finished
-    "One run: clips in, run folder out (section 3). Finished runs are read, not repeated."
+    """One run: clips in, run folder out (section 3). Finished runs are read, not repeated.
+
+    FolderInUse where another process trains this run."""
     folder = Path(folder or semantic_dir())/semantic_name(cfg)
     if is_finished(folder):
-        check_finished(folder, cfg, None if cfg.source in SINGLE_EVENT_SETS else partial(list_clips, cfg))
-        return read_semantic(folder)
+        return _read_finished(folder, cfg)
+    with only_writer(folder), torch_threads(1 if cfg.size == "tiny" else None):
+        return _train_in(folder, cfg, progress)
+
+def _train_in(folder: Path, cfg: SemanticConfig, progress: bool) -> Run:
+    "What `train_semantic` does once no other process writes in the folder."
+    if is_finished(folder):
+        return _read_finished(folder, cfg) # while this one waited
     device = pick_device(cfg.device)
     encoder: Any = make_map_encoder(cfg)
     checkpoint = encoder.checkpoint
