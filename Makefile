@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+# OpenMP's threads sleep while they wait: beside a busy neighbour they would take the core they wait for
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # of make paper: the plan, the folders of its clips, the folder of its checkpoints, runs at a time
 SCALE ?= demo
 JOBS  ?= 2

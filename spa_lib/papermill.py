@@ -7,6 +7,7 @@ __all__ = ['split_arguments', 'notebook_parameters', 'default_output', 'with_def
 
 # %% ../nbs/papermill.ipynb #cell-2
 import base64
+import hashlib
 import json
 import logging
 import sys
@@ -67,6 +68,8 @@ def notebook_parameters(
     return None
 
 # %% ../nbs/papermill.ipynb #cell-12
+_LONGEST = 150 # bytes of an output's name; file systems take 255
+
 def default_output(
     notebook: str|Path, # path as it was typed
     parameters: dict[str, str], # those that were given
@@ -76,7 +79,10 @@ def default_output(
     checkout = next((p for p in notebook.parents if (p/"settings.ini").exists()), Path.cwd())
     name = "-".join([notebook.stem, *(f"{k}={v}" for k, v in parameters.items())])
     safe = "".join(c if c.isalnum() or c in "=-_.+" else "_" for c in name)
-    return checkout/"runs"/f"{safe[:150]}.ipynb"
+    if len(safe.encode()) > _LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+        safe = f"{safe.encode()[:_LONGEST - 11].decode(errors='ignore')}-{digest}"
+    return checkout/"runs"/f"{safe}.ipynb"
 
 def with_defaults(
     arguments: list[str], # what follows the word papermill

@@ -28,7 +28,7 @@ FLOORS = [
 INSIDE = {
     "data": [
         {"errors", "containers"}, {"audio"}, {"report"}, {"clips", "sounds"},
-        {"dataset", "synth", "shards", "sides"},
+        {"sides"}, {"dataset", "synth", "shards"},
         {"sources", "features"},
         {"real_corpus"},
     ],
@@ -38,7 +38,8 @@ INSIDE = {
         {"psla", "panns", "ast", "passt", "htsat", "mn", "vggish", "hf"},
     ],
     "metrics": [{"ap"}, {"ontology_ap"}, {"intervals", "embeddings", "torchmetric"}],
-    "runs": [{"recipe"}, {"config"}, {"folder"}, {"devices"}, {"trainer", "plan"}, {"comparison"}],
+    "runs": [{"recipe"}, {"config"}, {"folder"}, {"devices", "origin"}, {"trainer", "plan"},
+             {"comparison"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
     "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spa_lib.papermill import default_output
 from spa_lib.runs import BY_ENCODER, SCALES, RunConfig
 from spa_lib.semanticac.config import SemanticConfig
 from spa_lib.utils import assignments, field_comments
@@ -106,3 +107,15 @@ def test_parameters_of_the_training_notebook_are_those_that_are_declared(root):
 def test_a_parameter_is_a_field_or_the_notebooks_own(root, name, kind, others):
     names = set(assignments(tagged_cell(root / "nbs" / f"{name}.ipynb")))
     assert names - {f.name for f in fields(kind)} == others
+
+
+def test_a_long_output_name_is_cut_by_bytes_and_stays_its_own(tmp_path):
+    """Two seeds shared one notebook, for it was cut at 150 characters; 115 of Japanese were no file name."""
+    long = {f"parameter_{k}": "value" for k in range(12)}
+    names = {default_output("nbs/04_train.ipynb", long | {"seed": str(seed)}).name for seed in range(2)}
+    assert len(names) == 2
+    for value in ("x"*300, "\u96e8"*115, "\u96e8"*300, "a" + "\u96e8"*300):
+        output = tmp_path / default_output("nbs/04_train.ipynb", {"root": value}).name
+        assert len(output.name.encode()) <= 156
+        output.write_text("")  # the file system takes it
+    assert default_output("nbs/04_train.ipynb", {"encoder": "ast"}).name == "04_train-encoder=ast.ipynb"

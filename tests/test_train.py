@@ -395,12 +395,19 @@ def test_a_smoke_run_by_each_published_recipe(encoder, tmp_path):
     assert np.isfinite(run.scores).all() and np.isfinite(run.log.loss).all()
 
 
-def test_failed_run_does_not_stop_the_others(tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_failed_run_does_not_stop_the_others(tmp_path, jobs):
+    """With one job at a time, the first failure was the last thing that happened."""
     bad = replace(SMALL, source="csv", root=str(tmp_path / "nowhere.csv"))
     good = replace(SMALL, epochs=1, alpha=0.0)
-    with pytest.raises(RuntimeError, match=run_name(bad)):
-        train_all([bad, good], tmp_path, jobs=2)
+    with pytest.raises(RuntimeError, match=f"1 of 2 runs failed: {run_name(bad)}: FileNotFoundError"):
+        train_all([bad, good], tmp_path, jobs=jobs)
     assert find_runs(tmp_path)[0].folder.name == run_name(good)
+
+
+def test_the_error_of_a_single_run_is_its_own(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.csv"):
+        train_all([replace(SMALL, source="csv", root=str(tmp_path / "nowhere.csv"))], tmp_path)
 
 
 def test_table_refuses_runs_on_different_clips(reference, tmp_path):

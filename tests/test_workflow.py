@@ -161,6 +161,12 @@ def wait_until(condition, seconds=120):
         time.sleep(0.1)
 
 
+def kernels(call):
+    """How many kernels of notebooks a call has started."""
+    found = subprocess.run(["pgrep", "-g", str(call.pid), "-f", "ipykernel"], capture_output=True, text=True)
+    return len(found.stdout.split())
+
+
 @pytest.mark.slow
 @snakemake_is_here
 def test_killed_anywhere_it_goes_on_and_repeats_nothing(checkout):
@@ -178,7 +184,11 @@ def test_killed_anywhere_it_goes_on_and_repeats_nothing(checkout):
     wait_until(lambda: all(len(epochs(f)) >= 2 for f in folders))
     first.kill()  # Snakemake alone: its two trainings live on, and the second call has to wait for them
     second = start("second.log")
-    wait_until(lambda: (checkout / "second.log").read_text().count("waiting for the process that holds") == 2)
+    held = [json.loads((f / "writer.json").read_text())["pid"] for f in folders]
+    wait_until(lambda: kernels(second) == 2)
+    time.sleep(20)  # they come to their trainings, and wait there
+    assert kernels(second) == 2
+    assert held == [json.loads((f / "writer.json").read_text())["pid"] for f in folders]
     orphans = subprocess.run(["pgrep", "-g", str(first.pid)], capture_output=True, text=True).stdout.split()
     assert orphans
     for call in (first, second):

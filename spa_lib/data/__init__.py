@@ -11,9 +11,10 @@ from .clips import (
     split_by_fold, split_by_recording, targets,
 )
 from .containers import Container, MpegFrame, mpeg_frame, read_container
-from .dataset import Batch, Clips, Collate, Embedded, WholeClips, batches, embed_clips, load_batches
+from .dataset import (
+    Batch, Clips, Collate, Embedded, WholeClips, batches, embed_clips, embedding_key, load_batches,
+)
 from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, located, refuse_or_leave_out
-from .report import Finding, decode_report, report_problems
 from .shards import CODECS, Packing, encode, pack, read_index, shard_table, verify
 from .sounds import motor, notes, percussion, reverberation, rush, signal, voice
 from .sources import (
@@ -26,7 +27,10 @@ from .synth import (
     synth_clips, synth_event,
 )
 from .real_corpus import build_real_corpus, real_corpus_list, segment_list
-from .sides import ON_LEAK, Leak, content_digests, draw_clips, find_leaks, same_content, without_leaks
+from .sides import (
+    ON_LEAK, Leak, clip_digests, content_digests, draw_clips, find_leaks, same_content, without_leaks,
+)
+from .report import Finding, decode_report, report_problems
 
 __all__ = [
     "ADDRESSES", "CLIP_COLUMNS", "CODECS", "CROPS", "FREESOUND_IDS", "HOLDOUT_SEED", "LABELLED_SETS",
@@ -34,15 +38,15 @@ __all__ = [
     "SINGLE_EVENT_SETS", "SOURCES", "SYNTH_VERSION", "YOUTUBE_IDS", "Batch", "ClipError", "Clips", "Collate",
     "Container", "DatasetAudio", "Embedded", "Event", "Finding", "Leak", "Manifest", "MpegFrame", "Packing",
     "Problem", "Segment", "Source", "WholeClips", "audioset_clips", "batches", "build_real_corpus",
-    "check_clips", "class_names", "clip_list_hash", "clip_size", "clip_source", "clip_table",
+    "check_clips", "class_names", "clip_digests", "clip_list_hash", "clip_size", "clip_source", "clip_table",
     "content_digests", "csv_clips", "dataset_clips", "decode_clip", "decode_report", "draw_clips",
-    "embed_clips", "encode", "esc10_clips", "esc50_clips", "file_problems", "find_leaks", "fit_length",
-    "is_url", "labelled_clips", "load_batches", "load_waveform", "locate_set", "located", "manifest", "motor",
-    "mpeg_frame", "notes", "pack", "percussion", "pick_unseen", "read_bytes", "read_clips", "read_container",
-    "read_index", "read_segments", "read_shard_range", "read_source", "read_url", "real_corpus_list",
-    "recordings_of", "refuse_or_leave_out", "register_source", "report_problems", "resample",
-    "resolve_labels", "reverberation", "rush", "same_content", "segment_list", "shard_range", "shard_table",
-    "signal", "single_event_clip", "single_event_clips", "split_by_fold", "split_by_recording",
-    "synth_classes", "synth_clip", "synth_clips", "synth_event", "targets", "urbansound8k_clips", "verify",
-    "voice", "weak_classes", "without_leaks",
+    "embed_clips", "embedding_key", "encode", "esc10_clips", "esc50_clips", "file_problems", "find_leaks",
+    "fit_length", "is_url", "labelled_clips", "load_batches", "load_waveform", "locate_set", "located",
+    "manifest", "motor", "mpeg_frame", "notes", "pack", "percussion", "pick_unseen", "read_bytes",
+    "read_clips", "read_container", "read_index", "read_segments", "read_shard_range", "read_source",
+    "read_url", "real_corpus_list", "recordings_of", "refuse_or_leave_out", "register_source",
+    "report_problems", "resample", "resolve_labels", "reverberation", "rush", "same_content", "segment_list",
+    "shard_range", "shard_table", "signal", "single_event_clip", "single_event_clips", "split_by_fold",
+    "split_by_recording", "synth_classes", "synth_clip", "synth_clips", "synth_event", "targets",
+    "urbansound8k_clips", "verify", "voice", "weak_classes", "without_leaks",
 ]

@@ -39,7 +39,7 @@ from spa_lib.data.clips import (
     register_source,
     resolve_labels,
 )
-from .errors import Problem, log, refuse_or_leave_out
+from .errors import ClipError, Problem, log, refuse_or_leave_out
 from .synth import SINGLE_EVENT_SETS, single_event_clips
 from ..ontology import Ontology, class_map
 from ..utils import cache_dir, one_of
@@ -53,14 +53,67 @@ class Segment(NamedTuple):
     end_seconds: float
     mids: tuple # of str
 
+_COLUMNS = ["YTID", "start_seconds", "end_seconds", "positive_labels"]
+_OFFICIAL = "https://research.google.com/audioset/download.html"
+
+def _seconds(name: str, text: str) -> float:
+    "A time of a list. ValueError for what is no number."
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} is no number of seconds: {text!r}")
+    return seconds
+
+def _segment(fields: list[str]) -> Segment: # ValueError says what is wrong
+    "A row of a list."
+    if len(fields) < 4:
+        hint = ", separated by ; instead of a comma" if len(fields) == 1 and ";" in fields[0] else ""
+        raise ValueError(f"{len(fields)} field{'s'*(len(fields) > 1)} of 4 ({', '.join(_COLUMNS)}){hint}")
+    clip_id, labels = fields[0], tuple(m for m in fields[3].split(",") if m)
+    if not clip_id:
+        raise ValueError("no id")
+    start, end = (_seconds(name, text) for name, text in zip(_COLUMNS[1:], fields[1:3]))
+    return Segment(clip_id, start, end, labels)
+
+def _lost_its_id(fields: list[str]) -> bool:
+    "Whether a line that looks like a comment is a row: a spreadsheet writes #NAME? for an id with a dash."
+    try:
+        return _segment(fields).clip_id.startswith("#")
+    except ValueError:
+        return False
+
 def read_segments(
     path: str|Path, # AudioSet's csv
 ) -> list[Segment]:
-    "The rows of an AudioSet segments list."
-    with open(path, newline="", encoding="utf-8") as f:
-        lines = (line for line in f if not line.startswith("#"))
-        rows = [row for row in csv.reader(lines, skipinitialspace=True) if row]
-    return [Segment(r[0], float(r[1]), float(r[2]), tuple(m for m in r[3].split(",") if m)) for r in rows]
+    """The rows of an AudioSet segments list.
+
+    Raises ValueError that names file and line: of a row that cannot be read, and of all rows whose id was
+    lost in a spreadsheet."""
+    segments, lost = [], []
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path} is not UTF-8 text ({e}): save it as a csv in UTF-8") from e
+    for number, line in enumerate(lines, start=1):
+        fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True), [])]
+        if not any(fields) or fields[:4] == _COLUMNS:
+            continue
+        if line.startswith("#"):
+            if _lost_its_id(fields):
+                lost.append(f"  line {number}: {line}")
+            continue
+        try:
+            segments.append(_segment(fields))
+        except ValueError as e:
+            raise ValueError(f"{path}, line {number} cannot be read: {e}. The line is {line!r}") from None
+    if lost:
+        more = [f"  ... and {len(lost) - 5} more"] if len(lost) > 5 else []
+        head = f"{path}: {len(lost)} rows have lost their ids, as happens in a spreadsheet:"
+        way_out = f"Take the list afresh from {_OFFICIAL}, or put the ids back."
+        raise ValueError("\n".join([head, *lost[:5], *more, way_out]))
+    return segments
 
 def _files_by_stem(folder: Path) -> tuple[dict, set]:
     "Path by file name without its extension, of all files below a folder; the names met more than once."
@@ -81,7 +134,7 @@ def _segment_lists(root: Path, segments: str|Sequence[str]|None) -> list[Path]:
     if found := sorted(root.glob("*_segments.csv")):
         return found
     raise FileNotFoundError(f"no *_segments.csv in {root}. Put AudioSet's lists there: "
-                            "https://research.google.com/audioset/download.html")
+                            f"{_OFFICIAL}")
 
 @register_source("audioset")
 def audioset_clips(
@@ -306,10 +359,13 @@ def _column(rows: pd.DataFrame, name: str, default, kind: Callable = str) -> lis
     "A column of strings as another kind, where it is there; `default` where a cell is blank."
     if name not in rows:
         return [default]*len(rows)
-    try:
-        return [kind(cell) if cell else default for cell in rows[name]]
-    except ValueError as e:
-        raise ValueError(f"column {name!r} of the csv: {e}") from None
+    cells = []
+    for number, cell in enumerate(rows[name], start=2): # after the header
+        try:
+            cells.append(kind(cell) if cell else default)
+        except ValueError as e:
+            raise ValueError(f"line {number}: column {name!r} of the csv: {e}") from None
+    return cells
 
 # %% ../../nbs/data/sources.ipynb #47cfa487
 @register_source("csv", add_ancestors=True)
@@ -332,6 +388,29 @@ def csv_clips(
     return clip_table(ids, paths, labels, split, _column(rows, "fold", -1, int), recordings, **times)
 
 # %% ../../nbs/data/sources.ipynb #53d39574
+def _mono(x: np.ndarray) -> np.ndarray: # float32 [samples]
+    "Samples of full scale 1, the mean of the channels. ValueError where it cannot be known what they are."
+    if x.ndim not in (1, 2):
+        raise ValueError(f"an array of {x.ndim} axes {x.shape} is no sound: "
+                         "give [samples] or [channels, samples]")
+    if x.dtype.kind == "i" and x.dtype.itemsize <= 4:
+        x = x/2.0**(8*x.dtype.itemsize - 1) # whole numbers of 8, 16 or 32 bits
+    elif x.dtype.kind != "f":
+        raise ValueError(f"an array of {x.dtype} holds whole numbers of unknown full scale: "
+                         "give floats between -1 and 1, or int16")
+    if x.ndim == 2 and (x.shape[0] == x.shape[1] or min(x.shape) > 32):
+        raise ValueError(f"which of the axes of an array {x.shape} are the channels is not to be seen: "
+                         "give [samples], or [channels, samples] of up to 32 channels")
+    channels = int(np.argmin(x.shape)) if x.ndim == 2 else None
+    return np.asarray(x if channels is None else x.mean(channels), np.float32)
+
+def _rate(sound: dict) -> int: # Hz
+    "The rate that stands beside an array."
+    rate = sound.get("sampling_rate")
+    if not rate or int(rate) != rate or rate < 0:
+        raise ValueError(f"sampling_rate is {rate!r}: a whole number of Hz has to stand beside the array")
+    return int(rate)
+
 class DatasetAudio:
     "The sound of row n: `[n]` is a path, the bytes, or (float32 [samples], rate)."
     def __init__(self,
@@ -348,28 +427,77 @@ class DatasetAudio:
         return len(self.rows)
 
     def __getitem__(self, n: int) -> str|io.BytesIO|tuple:
-        sound = self.rows[n][self.column]
-        if sound.get("array") is not None:
-            x = np.asarray(sound["array"], np.float32)
-            mono = x.mean(0) if x.ndim == 2 else x # channels come first
-            return mono, int(sound["sampling_rate"])
-        if sound.get("bytes") is not None:
-            return io.BytesIO(sound["bytes"])
-        return sound["path"]
+        sound = self.rows[n][self.column] or {}
+        try:
+            if not hasattr(sound, "get"):
+                kind = type(sound).__name__
+                raise ValueError(f"the column {self.column!r} holds a {kind}, not array, bytes or path")
+            if sound.get("array") is not None:
+                return _mono(np.asarray(sound["array"])), _rate(sound)
+            if sound.get("bytes") is not None:
+                return io.BytesIO(sound["bytes"])
+            if not sound.get("path"):
+                raise ValueError(f"the column {self.column!r} holds neither array nor bytes nor path")
+            return sound["path"]
+        except ValueError as e:
+            raise ClipError.of(f"row {n}", "undecodable", f"row {n}: {e}") from None
 
 # %% ../../nbs/data/sources.ipynb #7433a35f
+def _numbers(labels: list, n_classes: int) -> list[int]: # ValueError says what is wrong
+    "Classes by number: whole numbers as they stand, or the places of the ones in a vector of zeros and ones."
+    values = np.asarray(labels)
+    if values.dtype.kind not in "iufb" or values.ndim > 1:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise ValueError(f"a value of type {kinds} is neither a name nor a whole number")
+    booleans, values = values.dtype.kind == "b", values.astype(float)
+    if np.isnan(values).all():
+        return [] # what a table writes where nothing is
+    for value in values:
+        if not value.is_integer():
+            raise ValueError(f"{value:g} is no whole number")
+    numbers = values.astype(int).tolist()
+    vector = set(numbers) <= {0, 1} and len(set(numbers)) < len(numbers) # numbers of classes do not repeat
+    vector = vector or booleans
+    if vector and len(numbers) == n_classes:
+        return np.flatnonzero(values).tolist()
+    if vector and (booleans or len(numbers) > 2):
+        raise ValueError(f"a vector of {len(numbers)} numbers stands for {n_classes} classes")
+    for number, times in Counter(numbers).items():
+        if not 0 <= number < n_classes:
+            raise ValueError(f"{number} is none of the {n_classes} classes, which are 0 to {n_classes - 1}")
+        if times > 1:
+            raise ValueError(f"{number} stands {'twice' if times == 2 else f'{times} times'}")
+    return numbers
+
 def _label_names(labels, feature, ontology: Ontology) -> tuple[str, ...]:
-    "Labels of a row as names or mids."
+    "Labels of a row as names or mids. ValueError says what is wrong with them."
+    if labels is None:
+        return ()
+    given = list(labels) if isinstance(labels, (list, tuple, np.ndarray)) else [labels]
+    names = [str(label) for label in given if isinstance(label, str)]
+    others = [label for label in given if not isinstance(label, str)]
     inner = getattr(feature, "feature", feature) # of a sequence of ClassLabel
-    names = []
-    for label in labels if isinstance(labels, (list, tuple, np.ndarray)) else [labels]:
-        if isinstance(label, str):
-            names.append(str(label))
-        elif hasattr(inner, "int2str"):
-            names.append(inner.int2str(int(label)))
-        else:
-            names.append(ontology.mids[int(label)])
-    return tuple(names)
+    if hasattr(inner, "int2str"):
+        return (*names, *(inner.int2str(number) for number in _numbers(others, inner.num_classes)))
+    return (*names, *(ontology.mids[number] for number in _numbers(others, len(ontology))))
+
+def _labels_of_rows(
+    ids: list[str], # of N clips
+    rows: Sequence, # N values of the column of labels
+    feature, # of that column, if it is a datasets.Dataset's
+    ontology: Ontology,
+) -> tuple[list[tuple], list[Problem]]: # labels of each row; of those that cannot be read, none
+    "The labels of all rows, and a Problem for each that is none."
+    found, problems = [], []
+    for row, (clip_id, labels) in enumerate(zip(ids, rows)):
+        try:
+            found.append(_label_names(labels, feature, ontology))
+            if not found[-1]:
+                problems.append(Problem(row, clip_id, "no label", f"row {row} has no label at all"))
+        except ValueError as e:
+            found.append(())
+            problems.append(Problem(row, clip_id, "unknown label", f"row {row}: {e}"))
+    return found, problems
 
 def dataset_clips(
     rows: Sequence, # datasets.Dataset, or a sequence of dicts
@@ -383,7 +511,8 @@ def dataset_clips(
 ) -> tuple[pd.DataFrame, DatasetAudio]: # for `pack(table, folder, audio=audio)`
     """A clip table over the rows of a data set, and its sound.
 
-    Raises KeyError that names a column that is not there."""
+    Raises KeyError that names a column that is not there, and ValueError that names clip and row where labels
+    cannot be read."""
     one_of(split, ("train", "eval"), "split")
     light = rows.select_columns([clip_id, labels]) if hasattr(rows, "select_columns") else rows
     for column in (clip_id, labels):
@@ -391,9 +520,15 @@ def dataset_clips(
             raise KeyError(f"the dataset has no column {column!r}, only {list(rows[0])}")
     feature = getattr(rows, "features", {}).get(labels)
     ids = [str(row[clip_id]) for row in light]
+    if nameless := [n for n, row in enumerate(light) if row[clip_id] in (None, "")]:
+        raise ValueError(f"{len(nameless)} rows have no {clip_id!r}, row {nameless[0]} first: "
+                         "each clip needs an id of its own")
     numbers = [str(n) for n in range(len(rows))] # stand where paths stand
-    table = clip_table(ids, numbers, [_label_names(row[labels], feature, ontology) for row in light], split)
+    names, unread = _labels_of_rows(ids, [row[labels] for row in light], feature, ontology)
+    table = clip_table(ids, numbers, names, split)
     table["mids"], problems = resolve_labels(table, ontology, add_ancestors)
+    unread_rows = {p.row for p in unread}
+    problems = sorted(unread + [p for p in problems if p.row not in unread_rows])
     twice = np.flatnonzero(table.clip_id.duplicated())
     problems += [Problem(int(n), ids[n], "duplicated id") for n in twice]
     return refuse_or_leave_out(table, problems, on_problem), DatasetAudio(rows, audio)

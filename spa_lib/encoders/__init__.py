@@ -12,7 +12,14 @@ from .base import (
     register_encoder,
 )
 from .blocks import Block
-from .checkpoints import CHECKPOINTS, CheckpointError, Released, load_official, read_checkpoint
+from .checkpoints import (
+    CHECKPOINTS,
+    CheckpointError,
+    Released,
+    find_checkpoint,
+    load_official,
+    read_checkpoint,
+)
 
 # Each registers itself. This is the order of encoder_names(): the paper's Table 1, then mn.
 from .psla import PSLA
@@ -25,5 +32,5 @@ from .mn import MN
 __all__ = [
     "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder", "Frozen",
     "OfficialHead", "PaSST", "Released", "check_length", "create_encoder", "encoder_class", "encoder_names",
-    "load_official", "read_checkpoint", "read_options", "register_encoder",
+    "find_checkpoint", "load_official", "read_checkpoint", "read_options", "register_encoder",
 ]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NonNegativeInt', 'PositiveInt', 'NonNegativeFloat', 'Local', 'AUDIOSET', 'SCALES', 'PRETRAINED', 'BY_ENCODER',
-           'AtLeast', 'LessThan', 'OneOf', 'local_fields', 'checked_config', 'ModelConfig', 'ClipsConfig',
+           'AtLeast', 'LessThan', 'OneOf', 'NamePart', 'local_fields', 'checked_config', 'ModelConfig', 'ClipsConfig',
            'RecipeConfig', 'RunConfig', 'released_checkpoint', 'published_recipe', 'start_values', 'check_together',
            'make_config', 'parse_values', 'parse_where', 'variant_of', 'variant_values', 'identity', 'config_hash',
            'encoder_of', 'run_name', 'runs_dir']
@@ -12,6 +12,7 @@ __all__ = ['NonNegativeInt', 'PositiveInt', 'NonNegativeFloat', 'Local', 'AUDIOS
 # %% ../../nbs/runs/config.ipynb #cell-2
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
@@ -54,6 +55,14 @@ class OneOf:
     def check(self, name: str, value: str) -> None:
         "ValueError that names the field and the nearest valid name, where `value` is none of them."
         one_of(value, self.names() if callable(self.names) else self.names, name)
+
+@dataclass(frozen=True)
+class NamePart:
+    "What may be a part of the name of a folder, written beside its field: `Annotated[str, NamePart()]`."
+    def check(self, name: str, value: str) -> None:
+        "ValueError that names the field, where `value` has other signs than letters, digits, _ and dots."
+        if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.]*)?", value):
+            raise ValueError(f"{name} is part of a folder's name: letters, digits, _ and dots, not {value!r}")
 
 # %% ../../nbs/runs/config.ipynb #a59d866a
 NonNegativeInt = Annotated[int, AtLeast(0)]
@@ -135,8 +144,8 @@ class ClipsConfig:
     "The clips, their length, and which of them are evaluated."
     source: Annotated[str, OneOf(SOURCES)] = "synth"         # clip table: see spa_lib.data.SOURCES
     root: Local[str|None] = None       # folder (or csv file) of the clips
-    n_train: NonNegativeInt = 640      # clips of the training side; 0 = all
-    n_eval: NonNegativeInt = 256       # clips of the evaluation side; 0 = all
+    n_train: NonNegativeInt = 640      # clips of the training side, stratified; 0 = all
+    n_eval: NonNegativeInt = 256       # clips of the evaluation side, stratified; 0 = all
     clip_seconds: Annotated[float, AtLeast(0.1)] = 4.0       # crop or pad to this
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
     on_problem: Literal["refuse", "leave_out"] = "refuse"    # what to do with clips that cannot be used
@@ -182,6 +191,7 @@ class RecipeConfig:
 @dataclass(frozen=True)
 class RunConfig(RecipeConfig, ClipsConfig, ModelConfig):
     "All that a run depends on. Two runs with equal `config_hash` are the same run."
+    tag: Annotated[str, NamePart()] = "" # part of the name: tells runs of equal parameters apart
     seed: NonNegativeInt = 0           # of weights, order, crops and mixup
     eval_every: NonNegativeInt = 0     # epochs between scores in log.csv; 0 = only at the end
     bootstrap: NonNegativeInt = 1000   # replicates for the intervals over clips
@@ -254,6 +264,12 @@ def check_together(cfg: RunConfig) -> None:
     # a frozen encoder sees each clip once
     if cfg.freeze and (cfg.mixup_rate or cfg.augment):
         raise ValueError("freeze computes X_hat of each clip once: set mixup_rate=0 and augment=False")
+    # a released head is scored as it is
+    if cfg.head == "official" and not cfg.checkpoint:
+        raise ValueError("head='official' scores the head of a released file, and there is none: "
+                         "set checkpoint, or head='spa'")
+    if cfg.head == "official" and cfg.freeze:
+        raise ValueError("head='official' trains nothing, so nothing is frozen: set freeze=False")
 
 # %% ../../nbs/runs/config.ipynb #785359e2
 def make_config(
@@ -352,7 +368,8 @@ def run_name(
 ) -> str: # "ast-tiny-synth-concat-seed0-0123456789"
     "The folder name of a run: what a reader looks for, then the hash."
     encoder = encoder_of(cfg).replace(" ", "-")
-    return f"{encoder}-{cfg.source}-{variant_of(cfg)}-seed{cfg.seed}-{config_hash(cfg)}"
+    variant = f"{variant_of(cfg)}-{cfg.tag}" if cfg.tag else variant_of(cfg)
+    return f"{encoder}-{cfg.source}-{variant}-seed{cfg.seed}-{config_hash(cfg)}"
 
 def runs_dir() -> Path: # runs/ of the checkout, or of the working folder
     "Where run folders go unless another folder is named."

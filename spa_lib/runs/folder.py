@@ -4,16 +4,22 @@
 
 # %% auto #0
 __all__ = ['MARK', 'NAMES', 'Run', 'write_config', 'write_results', 'is_finished', 'read_config', 'read_run', 'find_runs',
-           'versions', 'device_name', 'describe_run', 'save_checkpoint', 'load_checkpoint', 'keep_last']
+           'versions', 'device_name', 'describe_run', 'FolderInUse', 'lock_wait', 'only_writer', 'save_checkpoint',
+           'load_checkpoint', 'keep_last']
 
 # %% ../../nbs/runs/folder.ipynb #357f3251
 import errno
 import hashlib
 import json
+import os
 import pickle
 import platform
 import shutil
+import socket
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,11 +27,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 # %% ../../nbs/runs/folder.ipynb #38f23bd0
 from .. import __version__
 from ..data import Clips, clip_list_hash
-from .config import RunConfig, config_hash, runs_dir
+from .config import RunConfig, config_hash, local_fields, runs_dir
 from ..utils import one_of, sha256_of, write_atomic
 
 # %% ../../nbs/runs/folder.ipynb #cell-20
@@ -43,13 +50,26 @@ class Run:
     recordings: np.ndarray    # [N] str, the source recording of each clip
 
 # %% ../../nbs/runs/folder.ipynb #cell-21
+_BESIDE = ("config_hash", "made_of", "local", "digest") # what `config.json` holds beside the parameters
+
+def _digest(written: dict) -> str: # 16 hexadecimal digits
+    "Of what `config.json` holds, but for the fields that say where and how a run was run."
+    values = {name: value for name, value in written.items() if name not in ("digest", *written["local"])}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
 def write_config(
     folder: str|Path, # of the run
     cfg: Any, # a RunConfig, or the configuration of the second paper
+    made_of: dict[str, str]|None = None, # see `runs/origin`; None = as it is written there, if it is
 ) -> Path: # config.json
-    "Write `config.json`: all parameters, resolved, and their hash."
-    text = json.dumps(asdict(cfg) | {"config_hash": config_hash(cfg)}, indent=1)
-    return write_atomic(Path(folder)/"config.json", text.encode())
+    "Write `config.json`: all parameters, their hash, what the run is made of, and a digest of all this."
+    path = Path(folder)/"config.json"
+    if made_of is None and path.exists():
+        made_of = json.loads(path.read_text()).get("made_of")
+    values = asdict(cfg) | dict(config_hash=config_hash(cfg), made_of=made_of or {})
+    values["local"] = local_fields(type(cfg))
+    text = json.dumps(values | dict(digest=_digest(values)), indent=1)
+    return write_atomic(path, text.encode())
 
 def write_results(
     folder: str|Path, # of the run
@@ -82,7 +102,8 @@ def read_config(
 ) -> Any: # a `kind`
     "The configuration that `write_config` wrote. ValueError names what is no parameter."
     values = json.loads(Path(path).read_text())
-    values.pop("config_hash", None)
+    for name in _BESIDE:
+        values.pop(name, None)
     for name in values:
         one_of(name, [f.name for f in fields(kind)], f"run parameter in {Path(path).parent.name}")
     return kind(**values)
@@ -104,10 +125,12 @@ def read_run(
     folder = Path(folder)
     if not is_finished(folder): raise FileNotFoundError(f"{folder} holds no finished run (no metrics.json)")
     cfg = read_config(folder/"config.json", kind)
-    written = json.loads((folder/"config.json").read_text())["config_hash"]
+    written = json.loads((folder/"config.json").read_text())
     metrics = json.loads((folder/"metrics.json").read_text())
-    if not written == metrics["config_hash"] == config_hash(cfg):
-        raise ValueError(f"{folder.name}: config.json (hash {config_hash(cfg)}) is not the configuration "
+    changed = "digest" in written and written["digest"] != _digest(written) # earlier versions wrote none
+    if changed or written["config_hash"] != metrics["config_hash"]:
+        what = "changed since" if changed else f"hash {written['config_hash']}"
+        raise ValueError(f"{folder.name}: config.json ({what}) is not the configuration "
                          f"that the results were made with ({metrics['config_hash']})")
     log = folder/"log.csv"
     rows = pd.read_csv(log) if log.exists() else pd.DataFrame()
@@ -153,6 +176,60 @@ def describe_run(
                 train_policy=train.policy, policy=evaluation.policy,
                 checkpoint={k: v for k, v in (checkpoint or {}).items() if k != "path"},
                 versions=versions(), train_seconds=round(seconds, 1))
+
+# %% ../../nbs/runs/folder.ipynb #10c4ed02
+class FolderInUse(RuntimeError):
+    "Another process writes in a run folder."
+
+def lock_wait() -> float: # seconds
+    "How long a second writer waits for the first before it is refused: `$SPA_LIB_WAIT`, else not at all."
+    return float(os.environ.get("SPA_LIB_WAIT", 0))
+
+def _writer(folder: Path) -> str:
+    "Who writes in a folder, in words."
+    try:
+        writer = json.loads((folder/"writer.json").read_text())
+        return f"process {writer['pid']} on {writer['host']}"
+    except (OSError, ValueError, KeyError): # it has only just begun, or its file system is slow
+        return "another process"
+
+def _take(lock: FileLock, folder: Path, wait: float) -> None:
+    "Acquire the lock. FolderInUse where another process holds it for longer than `wait` seconds."
+    try:
+        lock.acquire(timeout=0)
+        return
+    except Timeout:
+        if wait > 0:
+            print(f"waiting for {_writer(folder)}, which writes in {folder}", file=sys.stderr, flush=True)
+    try:
+        lock.acquire(timeout=-1 if wait == float("inf") else wait)
+    except Timeout:
+        raise FolderInUse(f"{_writer(folder)} writes in {folder}. Wait until it has finished (with "
+                          "SPA_LIB_WAIT=inf this command waits for it), or end it: the run goes on from its "
+                          "last state") from None
+
+@contextmanager
+def only_writer(
+    folder: str|Path, # of the run; made where it is not there
+    wait: float|None = None, # seconds to wait for another writer; None = `lock_wait()`
+) -> Iterator[None]:
+    "Inside the block this process alone writes in the folder. FolderInUse names the process that does."
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder/".lock", is_singleton=True) # one that this process holds is taken once more
+    try:
+        _take(lock, folder, lock_wait() if wait is None else wait)
+        own = {"pid": os.getpid(), "host": socket.gethostname()}
+        write_atomic(folder/"writer.json", json.dumps(own).encode())
+    except OSError as e: # of a file system that knows no locks
+        warnings.warn(f"{folder} cannot be locked ({e}): see to it that one process at a time writes there",
+                      stacklevel=3)
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            (folder/"writer.json").unlink(missing_ok=True)
+        lock.release()
 
 # %% ../../nbs/runs/folder.ipynb #58a8d68c
 MARK = b"sha256:" # then 64 hexadecimal digits, then nothing

@@ -33,7 +33,7 @@ from spa_lib.runs.config import (
     runs_dir,
     variant_values,
 )
-from .folder import is_finished
+from .folder import is_finished, read_config
 from ..utils import one_of, project_root
 
 # %% ../../nbs/runs/plan.ipynb #grid1
@@ -215,9 +215,7 @@ def finished_runs(
     "All finished runs in a folder, without their scores."
     found = []
     for path in sorted(Path(folder).glob("*/metrics.json")):
-        values = json.loads((path.parent/"config.json").read_text())
-        values.pop("config_hash")
-        found.append((RunConfig(**values), json.loads(path.read_text())))
+        found.append((read_config(path.parent/"config.json"), json.loads(path.read_text())))
     return found
 
 # %% ../../nbs/runs/plan.ipynb #cell-21

@@ -8,7 +8,7 @@ __all__ = ['Task', 'finite_step', 'loader_errors', 'predict_clips', 'Trainer']
 # %% ../../nbs/runs/trainer.ipynb #ac57da3c
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from spa_lib.runs.devices import (
     share_batch_norm,
     start_alike,
 )
-from .folder import load_checkpoint, save_checkpoint
+from .folder import load_checkpoint, only_writer, save_checkpoint
 from .recipe import epoch_order, make_optimizer, mixup, schedule_factor
 from ..utils import seeded, write_atomic
 
@@ -281,15 +281,18 @@ class Trainer:
 
     def fit(self) -> None:
         "Train to the last epoch, from wherever the run folder says it was."
-        self.resume()
-        steps, name = self.steps_of_epoch(), self.folder.name
-        with tqdm(total=steps*self.recipe.epochs, initial=steps*self.epoch + self.steps_done, desc=name,
-                  disable=not self.progress, mininterval=1) as bar:
-            while self.epoch < self.recipe.epochs:
-                with loader_errors(self):
-                    self.train_epoch(bar)
-                summary = self.task.summary(self.end_epoch())
-                if summary: bar.set_description(f"{name} ({summary})")
+        alone = only_writer(self.folder) if self.processes.main else nullcontext()
+        with alone:
+            self.resume()
+            steps, name = self.steps_of_epoch(), self.folder.name
+            done = steps*self.epoch + self.steps_done
+            with tqdm(total=steps*self.recipe.epochs, initial=done, desc=name, disable=not self.progress,
+                      mininterval=1) as bar:
+                while self.epoch < self.recipe.epochs:
+                    with loader_errors(self):
+                        self.train_epoch(bar)
+                    summary = self.task.summary(self.end_epoch())
+                    if summary: bar.set_description(f"{name} ({summary})")
 
     # ---- the state
 

@@ -20,6 +20,7 @@ from spa_lib.runs import (
     AtLeast,
     LessThan,
     Local,
+    NamePart,
     NonNegativeFloat,
     NonNegativeInt,
     OneOf,
@@ -94,6 +95,7 @@ class SemanticRecipe(RecipeConfig):
 @dataclass(frozen=True)
 class SemanticConfig(SemanticRecipe, SemanticClips, SemanticModel):
     "All that a run of SemanticAC depends on."
+    tag: Annotated[str, NamePart()] = ""        # part of the name: tells runs of equal parameters apart
     seed: NonNegativeInt = 0                    # of weights, order, crops, augmentation
     bootstrap: NonNegativeInt = 1000            # replicates for the intervals over recordings
     device: Local[str] = "auto"                 # "auto", "cpu", "cuda", ...
@@ -105,7 +107,8 @@ class SemanticConfig(SemanticRecipe, SemanticClips, SemanticModel):
 # %% ../../nbs/semanticac/config.ipynb #cell-10
 _MN04 = dict(source="esc10", encoder="mn", size="base", checkpoint="mn04_as", clip_seconds=5.0, dim=512)
 _PAPER = dict(
-    source="esc50", download=True, on_leak="leave_out", clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
+    source="esc50", download=True, on_leak="leave_out",
+    clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
     encoder="htsat", size="base", checkpoint="HTSAT_AudioSet_Saved_1",
     tower="RN50", text_checkpoint="openai", logit_scale=1.0, learn_scale=False,
     epochs=50, augment=True,
@@ -183,7 +186,7 @@ def encoder_in_words(cfg: SemanticConfig) -> str: # "mn base, frozen"
 def semantic_name(cfg: SemanticConfig) -> str: # "mn-tiny-synth-fold1-semanticac-cscm-seed0-0123456789"
     "The folder name of a run."
     side = f"unseen{cfg.unseen}.{cfg.unseen_seed}" if cfg.unseen else f"fold{cfg.eval_fold}"
-    variant = semantic_variant(cfg)
+    variant = f"{semantic_variant(cfg)}-{cfg.tag}" if cfg.tag else semantic_variant(cfg)
     return f"{cfg.encoder}-{cfg.size}-{cfg.source}-{side}-{variant}-seed{cfg.seed}-{config_hash(cfg)}"
 
 def semantic_dir() -> Path: # runs/semanticac of the checkout

@@ -16,6 +16,7 @@ import soundfile
 from spa_lib.data import (
     CLIP_COLUMNS,
     FREESOUND_IDS,
+    ClipError,
     Clips,
     DatasetAudio,
     check_clips,
@@ -26,6 +27,7 @@ from spa_lib.data import (
     manifest,
     pack,
     read_clips,
+    read_segments,
     targets,
 )
 
@@ -397,3 +399,121 @@ def test_manifest_counts_what_is_there(tmp_path, ontology):
     assert m.clips_hash == clip_list_hash(kept) and "46 of 50 listed clips are present (92.0 %)" in str(m)
     with pytest.raises(ValueError, match="other labels"):
         manifest(lists, there.assign(mids=[("/m/06mb1",)] * len(there)))
+
+# ---- lists and rows that are not as they should be --------------------------------------------------------
+
+@pytest.fixture
+def lists(root):
+    """Official lists that came through a spreadsheet."""
+    return root / "tests" / "data" / "lists"
+
+
+@pytest.mark.parametrize("name", ["bom", "header", "blank"])
+def test_a_list_that_a_spreadsheet_saved_is_read(lists, name):
+    rows = read_segments(lists / f"{name}_segments.csv")
+    assert [row.clip_id for row in rows] == ["--4gqARaEJE", "-0RWZT-miFs", "0abcdefghij"]
+    assert rows[1].start_seconds == 30.0 and rows[1].mids == ("/t/dd00088",)
+
+
+def test_rows_whose_ids_a_spreadsheet_took_are_named(lists):
+    with pytest.raises(ValueError) as error:
+        read_segments(lists / "excel_segments.csv")
+    message = str(error.value)
+    assert "excel_segments.csv" in message and "line 4" in message and "line 5" in message
+    assert "#NAME?" in message and "30.000" in message and "research.google.com" in message
+
+
+@pytest.mark.parametrize("text, message", [
+    ('--4gqARaEJE, 0.000, 10.000\n', "line 1 .* 3 fields"),
+    ('# c\n\n--4gqARaEJE, zero, 10.000, "/m/09x0r"\n', "line 3 .*'zero'"),
+    ('--4gqARaEJE;0.000;10.000;"/m/09x0r"\n', "line 1 .* 1 field.*;"),
+    (',0.000,10.000,"/m/09x0r"\n', "line 1 .* no id"),
+    ('--4gqARaEJE, 0.000, nan, "/m/09x0r"\n', "line 1 .*'nan'"),
+    ("\udcff\udcfe-", "not UTF-8"),
+])
+def test_a_row_that_cannot_be_read_is_named_by_file_and_line(tmp_path, text, message):
+    path = tmp_path / "x_segments.csv"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=f"x_segments.csv.*{message}"):
+        read_segments(path)
+
+
+def rows_with(*labels):
+    return [dict(id=f"c{n}", labels=of_clip, audio={}) for n, of_clip in enumerate(labels)]
+
+
+def test_vectors_of_labels_are_read_as_vectors(ontology):
+    vector = np.zeros(527, int)
+    vector[[3, 100]] = 1
+    for kind in (vector, vector.tolist(), vector.astype(bool), vector.astype(np.float32)):
+        table, _ = dataset_clips(rows_with(kind), ontology)
+        assert table.mids[0] == (ontology.mids[3], ontology.mids[100])
+    with pytest.raises(ValueError, match="c1.*no label"):
+        dataset_clips(rows_with([1], np.zeros(527)), ontology)
+
+
+@pytest.mark.parametrize("wrong, detail", [
+    (-1, "-1 is none of the 527 classes"), ([5, 527], "527 is none of the 527 classes"),
+    (np.nan, "no label"), (None, "no label"), (0.4, "0.4 is no whole number"), ([3, 3], "3 stands twice"),
+    ([0, 1, 0, 0, 1], "a vector of 5 numbers"), (np.full(527, 0.3), "0.3 is no whole number"),
+    ({"Rain": 1}, "dict"), (True, "a vector of 1 numbers"), ([5, None], "NoneType"),
+])
+def test_a_number_that_is_no_class_is_refused_with_clip_and_row(ontology, wrong, detail):
+    rows = rows_with("Rain", wrong)
+    with pytest.raises(ValueError, match=f"c1: .*{detail}.*row 1|c1: .*row 1.*{detail}"):
+        dataset_clips(rows, ontology)
+    kept, _ = dataset_clips(rows, ontology, on_problem="leave_out")
+    assert kept.clip_id.tolist() == ["c0"]
+
+
+@pytest.mark.parametrize("clip_id", [None, ""])
+def test_a_row_without_an_id_is_refused(ontology, clip_id):
+    with pytest.raises(ValueError, match="1 rows have no 'id', row 1 first"):
+        dataset_clips([*rows_with("Rain"), dict(id=clip_id, labels="Rain", audio={})], ontology)
+
+
+def test_numbers_of_class_labels(ontology):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(dict(id=datasets.Value("string"),
+                                      labels=datasets.Sequence(datasets.ClassLabel(names=["Rain", "Wind"]))))
+    for wrong in ([-1], [2]):
+        rows = datasets.Dataset.from_list([dict(id="a", labels=[0]), dict(id="b", labels=[1])], features)
+        rows = [dict(row) for row in rows] + [dict(id="c", labels=wrong)]
+        stand_in = type("Rows", (list,), {"features": features})(rows)
+        with pytest.raises(ValueError, match=f"c: .*{wrong[0]} is none of the 2 classes"):
+            dataset_clips(stand_in, ontology)
+
+
+@pytest.mark.parametrize("array", ["channels last", "channels first", "16 bits"])
+def test_arrays_of_any_layout_are_one_clip(array):
+    wave = waveform(3)
+    stereo = np.stack([wave, wave])
+    given = {"channels last": stereo.T, "channels first": stereo, "16 bits": (wave * 32768).astype(np.int16)}
+    (x, rate) = DatasetAudio([dict(audio=dict(array=given[array], sampling_rate=RATE))])[0]
+    assert rate == RATE and x.dtype == np.float32 and np.array_equal(x, wave)
+
+
+@pytest.mark.parametrize("sound, detail", [
+    (dict(array=np.zeros((4, 4)), sampling_rate=RATE), "which of the axes"),
+    (dict(array=np.zeros((128, 1000)), sampling_rate=RATE), "which of the axes"),
+    (dict(array=np.zeros((2, 4, 100)), sampling_rate=RATE), "3 axes"),
+    (dict(array=[1, 2, 3], sampling_rate=RATE), "whole numbers"),
+    (dict(array=np.zeros(9)), "sampling_rate"),
+    (dict(bytes=None, path=None), "neither"),
+    (None, "neither"),
+    ("a.wav", "str"),
+])
+def test_a_sound_that_is_none_is_refused_with_its_row(ontology, tmp_path, sound, detail):
+    rows = [dict(id="a", labels="Rain", audio=dict(array=waveform(1), sampling_rate=RATE)),
+            dict(id="b", labels="Rain", audio=sound)]
+    table, audio = dataset_clips(rows, ontology)
+    with pytest.raises(ClipError, match=f"row 1.*{detail}"):
+        audio[1]
+    index = pack(table, tmp_path / "out", audio=audio, progress=False)
+    assert index["clips"] == 1 and index["problems"][0]["clip_id"] == "b"
+
+
+def test_a_cell_of_a_csv_is_named_by_its_line(three, ontology):
+    path = write_csv(three, ["a/0.wav,Rain,1", "a/1.wav,Rain,one"], "path,labels,fold")
+    with pytest.raises(ValueError, match="line 3: column 'fold'.*'one'"):
+        read_clips("csv", path, ontology)

@@ -140,7 +140,15 @@ def test_given_values_go_before_the_scale_and_none_keeps_it():
 
 
 def test_a_released_head_is_not_trained():
-    assert make_config("demo", head="official").epochs == 0
+    assert make_config("demo", head="official", checkpoint="mn04_as").epochs == 0
+
+
+def test_a_released_head_needs_a_released_file():
+    """Random weights were scored as "untouched"; with freeze, it failed once all clips were embedded."""
+    with pytest.raises(ValueError, match="released file, and there is none: set checkpoint"):
+        make_config("demo", head="official")
+    with pytest.raises(ValueError, match="set freeze=False"):
+        make_config("demo", head="official", checkpoint="mn04_as", freeze=True)
 
 
 # ---- names

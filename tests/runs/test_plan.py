@@ -31,7 +31,7 @@ CONFIGS = [
     make_config("published", encoder="panns", root="x", seed=4),
     make_config("paper", encoder="passt", size="tiny", root="x"),
     make_config("real", text_branch="centred", clip_seconds=2.5),
-    make_config("real", encoder="mn", head="official", alpha=0.0),
+    make_config("real", encoder="mn", head="official", checkpoint="mn04_as", alpha=0.0),
     make_config("smoke", precision="bfloat16", recording_pattern="a'b c", mixup_labels=False),
 ]
 
