@@ -353,8 +353,12 @@ def seeded(
     "Torch's random state set by `seed_stream` inside the block, and as it was after it."
     import torch
     here = [torch.cuda.current_device()] if torch.cuda.is_initialized() else [] # not every GPU of the machine
+    seed = torch_seed(purpose, *numbers)
     with torch.random.fork_rng(here):
-        torch.manual_seed(torch_seed(purpose, *numbers))
+        # torch.manual_seed would note down a call, with its stack, for each kind of device that is not there
+        torch.default_generator.manual_seed(seed)
+        if here: torch.cuda.manual_seed(seed)
+        if torch.backends.mps.is_available(): torch.mps.manual_seed(seed)
         yield
 
 def torch_seed(
