@@ -12,7 +12,9 @@ import ast
 import difflib
 import errno
 import hashlib
+import http.client
 import inspect
+import json
 import os
 import shutil
 import sys
@@ -21,8 +23,9 @@ import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
+from email.message import Message
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -99,20 +102,73 @@ def sha256_of(
     "The SHA-256 of a file, read in pieces."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
+# %% ../nbs/utils.ipynb #4e060155
+def _note_of(part: Path) -> Path:
+    "Where it stands what a part is of."
+    return part.with_name(part.name + ".json")
+
+def _version_of(headers: Message) -> str|None:
+    "What a server names a version of a file by, strong enough to join two parts."
+    tag = headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
+
+def _read_note(part: Path, url: str) -> dict: # "validator", "size"; {} where the part cannot be gone on with
+    "What a part is of."
+    try:
+        note = json.loads(_note_of(part).read_bytes())
+        usable = note["url"] == url and note["validator"]
+        too_long = note["size"] is not None and part.stat().st_size > note["size"]
+    except (OSError, ValueError, KeyError, TypeError): # absent, or written by something else
+        return {}
+    return note if usable and not too_long else {}
+
+def _discard(part: Path) -> None:
+    "Delete a part and its note."
+    part.unlink(missing_ok=True)
+    _note_of(part).unlink(missing_ok=True)
+
+# %% ../nbs/utils.ipynb #3d75f67f
+def _size_of(headers: Message, status: int) -> int|None: # bytes of the whole file
+    "The size that an answer states."
+    if status in (206, 416):
+        size = headers.get("Content-Range", "").rpartition("/")[2]
+    else:
+        size = headers.get("Content-Length", "")
+    return int(size) if size.isdigit() else None
+
+def _continues(headers: Message, have: int, note: dict) -> bool:
+    "Whether an answer to `Range` is the rest of what the note is about."
+    begins_there = headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    same_size = note["size"] in (None, _size_of(headers, 206))
+    return begins_there and same_size and _version_of(headers) in (None, note["validator"])
+
 # %% ../nbs/utils.ipynb #cell-14
-def _fetch_rest(url: str, part: Path, progress: bool) -> None:
-    "Append what is missing of `url` to `part`; start afresh where the server does not resume."
+def _fetch_rest(url: str, part: Path, size: int|None, progress: bool) -> None:
+    "Append what is missing of `url` to `part`; start afresh where that is not known to be the same file."
     from tqdm import tqdm
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try: reply = urllib.request.urlopen(request, timeout=60)
+    note = _read_note(part, url)
+    have = part.stat().st_size if note else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": note["validator"]} if have else {}
+    try:
+        reply = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
     except urllib.error.HTTPError as e:
-        if e.code == 416: return # nothing is missing
-        raise
+        if e.code != 416:
+            raise
+        if _size_of(e.headers, 416) == have: # nothing is missing
+            return
+        _discard(part)
+        return _fetch_rest(url, part, size, progress)
     with reply:
-        if reply.status != 206: have = 0 # the server sends the whole file
-        length = int(reply.headers.get("Content-Length") or 0)
-        total = have + length if length else None
+        if reply.status == 206 and not _continues(reply.headers, have, note):
+            _discard(part)
+            return _fetch_rest(url, part, size, progress)
+        have = have if reply.status == 206 else 0 # else the server sends the whole file
+        total = _size_of(reply.headers, reply.status)
+        if size is not None and total not in (None, size):
+            raise ValueError(f"{url} has {total:,} bytes, the published file has {size:,}: "
+                             "another version, or a page in its place")
+        about = dict(url=url, validator=_version_of(reply.headers), size=total)
+        write_atomic(_note_of(part), json.dumps(about).encode())
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=not progress)
         with bar, open(part, "ab" if have else "wb") as f:
             while chunk := reply.read(1 << 20):
@@ -121,7 +177,54 @@ def _fetch_rest(url: str, part: Path, progress: bool) -> None:
             f.flush()
             os.fsync(f.fileno())
     arrived = part.stat().st_size
-    if total and arrived != total: raise OSError(f"{url} broke off at {arrived:,} of {total:,} bytes")
+    if total is not None and arrived != total:
+        raise OSError(f"{url} broke off at {arrived:,} of {total:,} bytes")
+
+# %% ../nbs/utils.ipynb #7394eb9b
+def _is_published(path: Path, sha256: str|None, size: int|None) -> None:
+    "Raise ValueError where a file has another size or digest than the published one."
+    if size is not None and path.stat().st_size != size:
+        raise ValueError(f"{path.stat().st_size:,} bytes, expected {size:,}")
+    if sha256 is not None and (found := sha256_of(path)) != sha256:
+        raise ValueError(f"sha256 {found}, expected {sha256}")
+
+# %% ../nbs/utils.ipynb #f2af765f
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    "Whoever else wants this file waits meanwhile."
+    from filelock import FileLock
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        with FileLock(lock):
+            yield
+    finally:
+        with suppress(OSError): # another process holds it by now
+            lock.unlink()
+
+def _fetch_checked(
+    url: str, path: Path, sha256: str|None, size: int|None, check: Callable[[Path], object]|None,
+    progress: bool,
+) -> None:
+    "Fetch what is missing, and give the file its name where nothing is wrong with it."
+    part = path.with_name(path.name + ".part")
+    try:
+        _fetch_rest(url, part, size, progress)
+    except (OSError, http.client.HTTPException) as e:
+        way_out = f"Call again to resume, or put the file at {path} yourself"
+        raise OSError(f"could not download {url} ({e}). {way_out}") from e
+    try:
+        _is_published(part, sha256, size)
+    except ValueError as e:
+        _discard(part)
+        raise ValueError(f"{url} gave a file with {e}; it was deleted") from None
+    if check:
+        try:
+            check(part)
+        except ValueError:
+            _discard(part)
+            raise
+    part.replace(path)
+    _note_of(part).unlink(missing_ok=True)
 
 # %% ../nbs/utils.ipynb #cell-15
 def download(
@@ -129,25 +232,23 @@ def download(
     path: str|Path, # where the file shall be; a whole file that is there already is kept
     sha256: str|None = None, # expected digest; None accepts any
     progress: bool = True, # show a progress bar
+    size: int|None = None, # expected bytes; None accepts any
+    check: Callable[[Path], object]|None = None, # raises ValueError where what was fetched is something else
 ) -> Path: # `path`
     """Download `url` to `path`, resuming what an earlier call began.
 
-    Raises OSError if it cannot be had, ValueError if the digest differs."""
+    Raises OSError if it cannot be had, ValueError if size or digest differ, and what `check` raises."""
     path = Path(path)
-    if path.exists():
-        if sha256 in (None, found := sha256_of(path)): return path
-        raise ValueError(f"{path} has sha256 {found}, expected {sha256}. "
-                         f"Delete it to download it again from {url}")
-    part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try: _fetch_rest(url, part, progress)
-    except OSError as e:
-        way_out = f"Call again to resume, or put the file at {path} yourself"
-        raise OSError(f"could not download {url} ({e}). {way_out}") from e
-    if sha256 not in (None, found := sha256_of(part)):
-        part.unlink()
-        raise ValueError(f"{url} gave a file with sha256 {found}, expected {sha256}; it was deleted")
-    part.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with _alone(path):
+            if not path.exists():
+                _fetch_checked(url, path, sha256, size, check, progress)
+                return path
+    try:
+        _is_published(path, sha256, size)
+    except ValueError as e:
+        raise ValueError(f"{path} has {e}. Delete it to download it again from {url}") from None
     return path
 
 # %% ../nbs/utils.ipynb #5f47774d
@@ -252,8 +353,12 @@ def seeded(
     "Torch's random state set by `seed_stream` inside the block, and as it was after it."
     import torch
     here = [torch.cuda.current_device()] if torch.cuda.is_initialized() else [] # not every GPU of the machine
+    seed = torch_seed(purpose, *numbers)
     with torch.random.fork_rng(here):
-        torch.manual_seed(torch_seed(purpose, *numbers))
+        # torch.manual_seed would note down a call, with its stack, for each kind of device that is not there
+        torch.default_generator.manual_seed(seed)
+        if here: torch.cuda.manual_seed(seed)
+        if torch.backends.mps.is_available(): torch.mps.manual_seed(seed)
         yield
 
 def torch_seed(

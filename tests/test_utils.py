@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 import torch
 
-from spa_lib.utils import assignments, field_comments, parameters, pick_device, seeded
+from spa_lib.utils import assignments, field_comments, parameters, pick_device, seeded, torch_seed
 
 
 def python(script):
@@ -104,3 +104,15 @@ def test_a_key_sets_the_state_and_leaves_it_as_it_was():
 def test_auto_is_a_device_that_is_there():
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_a_seeded_block_asks_no_absent_device(monkeypatch):
+    """torch.manual_seed notes down a call and its whole stack for each kind of device: half of a small step."""
+    state = torch.get_rng_state()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(torch_seed("mixup", 0, 0, 2))
+        expected = torch.rand(2)
+    monkeypatch.delattr("torch.cuda.random._lazy_call")
+    with seeded("mixup", 0, 0, 2):
+        assert torch.equal(torch.rand(2), expected)
+    assert torch.equal(torch.get_rng_state(), state)

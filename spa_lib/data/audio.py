@@ -15,7 +15,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
@@ -149,7 +148,7 @@ def read_shard_range(
     return data
 
 # %% ../../nbs/data/audio.ipynb #f7e29673
-_MARKS = {b"fLaC": "flac", b"OggS": "ogg", b"RIFF": "wav"} # the first four bytes of a file
+_SUFFIXES = {"mp4": "m4a", "matroska": "mka", "": "bin"} # of kinds of containers that have another name
 
 def read_bytes(
     path: str|Path, # a file, or a byte range of a shard
@@ -158,7 +157,8 @@ def read_bytes(
     path = os.fspath(path)
     if SHARD_RANGE.fullmatch(path):
         data = read_shard_range(path)
-        return data, _MARKS.get(data[:4], "mp3")
+        kind = read_container(io.BytesIO(data)).kind
+        return data, _SUFFIXES.get(kind, kind)
     return Path(path).read_bytes(), Path(path).suffix[1:].lower() or "bin"
 
 # %% ../../nbs/data/audio.ipynb #4eb8eb96
@@ -250,12 +250,17 @@ def _samples(frame: "av.AudioFrame") -> np.ndarray: # float32 [frames]
     return _mono(x)
 
 # %% ../../nbs/data/audio.ipynb #95be31cb
+_STEPS = {"mp3float": 576, "aac": 1024, "opus": 120} # the samples of a packet are a multiple of it
+_LONGEST_PACKET = 5760 # samples
+
 class _Reading:
     "A stream while it is decoded: what has come, and what is lacking."
-    def __init__(self, container: Container, first: float, stop: float):
+    def __init__(self, container: Container, stream: "av.AudioStream", first: float, stop: float):
         from av import AudioFifo
         self.container, self.first, self.stop = container, first, stop # seconds
         self.kept = AudioFifo()
+        self.step = _STEPS.get(stream.codec_context.name, 0)
+        self.tick = float(stream.time_base or 0) # seconds
         self.rate = self.n = self.kept_from = 0
         self.kind = "" # channels, rate and format of the frames
         self.due: float|None = None # the time at which the next frame begins, in seconds
@@ -279,6 +284,19 @@ class _Reading:
             frame = mpeg_frame(bytes(packet)) if self.container.kind == "mp3" else None
             self.last_is_cut = frame is not None and packet.size < frame.length
         return frames
+
+    def passes_over(self, packet: "av.Packet") -> bool:
+        "Count the samples of a packet that lies long before the segment, without decoding it."
+        before = (self.first - 1)*self.rate - self.n # a second is decoded in vain, to settle
+        if not self.step or not self.n or before < _LONGEST_PACKET:
+            return False
+        if self.container.kind == "mp3":
+            head = mpeg_frame(bytes(packet))
+            samples = head.samples if head else 0
+        else:
+            samples = round((packet.duration or 0)*self.tick*self.rate/self.step)*self.step
+        self.n, self.due = self.n + samples, None
+        return samples > 0
 
     def frame(self, frame: "av.AudioFrame") -> None:
         "Keep what lies within the segment."
@@ -317,14 +335,14 @@ class _Reading:
         "Whether all of the segment is there."
         return bool(self.rate) and math.isfinite(self.stop) and self.n >= round(self.stop*self.rate)
 
-    def lacking(self, time_base: Fraction) -> int: # frames
+    def lacking(self) -> int: # frames
         "What the container promises and what is not there, after all packets."
         promised, tolerated = self.container.frames, _TOLERATED.get(self.container.kind, 0)
         lost = self.lost
         if promised is not None:
             lost = max(lost, promised - self.n)
         if self.container.end is not None and self.due is not None:
-            lost = max(lost, round((float(self.container.end*time_base) - self.due)*self.rate))
+            lost = max(lost, round((self.container.end*self.tick - self.due)*self.rate))
         return max(0, lost - tolerated, int(self.last_is_cut))
 
     def remark(self) -> str:
@@ -337,16 +355,18 @@ class _Reading:
 def _decode_any(source: str|io.BytesIO, container: Container, start: float|None, end: float|None) -> _Decoded:
     "A file of any kind, by PyAV. Raises _Undecodable."
     first, stop = start if _is_given(start) else 0.0, end if _is_given(end) else math.inf
-    reading = _Reading(container, first, stop)
     with _opened(source) as (opened, stream):
+        reading = _Reading(container, stream, first, stop)
         for packet in opened.demux(stream):
+            if reading.passes_over(packet):
+                continue
             for frame in reading.packet(packet):
                 reading.frame(frame)
             if reading.is_done():
                 break
         if not reading.n:
             raise _Undecodable(f"none of its {reading.packets} packets can be decoded")
-        lacking = 0 if reading.is_done() else reading.lacking(stream.time_base)
+        lacking = 0 if reading.is_done() else reading.lacking()
         if not lacking and reading.skipped > _MOST_SKIPPED*reading.packets:
             raise _Undecodable(f"{reading.skipped} of its {reading.packets} packets cannot be decoded")
     return _Decoded(reading.wave(), reading.rate, lacking, reading.remark())

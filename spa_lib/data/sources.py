@@ -56,6 +56,16 @@ class Segment(NamedTuple):
 _COLUMNS = ["YTID", "start_seconds", "end_seconds", "positive_labels"]
 _OFFICIAL = "https://research.google.com/audioset/download.html"
 
+def _seconds(name: str, text: str) -> float:
+    "A time of a list. ValueError for what is no number."
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} is no number of seconds: {text!r}")
+    return seconds
+
 def _segment(fields: list[str]) -> Segment: # ValueError says what is wrong
     "A row of a list."
     if len(fields) < 4:
@@ -64,16 +74,8 @@ def _segment(fields: list[str]) -> Segment: # ValueError says what is wrong
     clip_id, labels = fields[0], tuple(m for m in fields[3].split(",") if m)
     if not clip_id:
         raise ValueError("no id")
-    times = []
-    for name, text in zip(_COLUMNS[1:], fields[1:3]):
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = math.nan
-        if not math.isfinite(seconds):
-            raise ValueError(f"{name} is no number of seconds: {text!r}")
-        times.append(seconds)
-    return Segment(clip_id, *times, labels)
+    start, end = (_seconds(name, text) for name, text in zip(_COLUMNS[1:], fields[1:3]))
+    return Segment(clip_id, start, end, labels)
 
 def _lost_its_id(fields: list[str]) -> bool:
     "Whether a line that looks like a comment is a row: a spreadsheet writes #NAME? for an id with a dash."
@@ -108,7 +110,7 @@ def read_segments(
             raise ValueError(f"{path}, line {number} cannot be read: {e}. The line is {line!r}") from None
     if lost:
         more = [f"  ... and {len(lost) - 5} more"] if len(lost) > 5 else []
-        head = f"{path}: {len(lost)} rows have lost their ids, as in a spreadsheet, which takes a dash for a sum:"
+        head = f"{path}: {len(lost)} rows have lost their ids, as happens in a spreadsheet:"
         way_out = f"Take the list afresh from {_OFFICIAL}, or put the ids back."
         raise ValueError("\n".join([head, *lost[:5], *more, way_out]))
     return segments
@@ -389,14 +391,16 @@ def csv_clips(
 def _mono(x: np.ndarray) -> np.ndarray: # float32 [samples]
     "Samples of full scale 1, the mean of the channels. ValueError where it cannot be known what they are."
     if x.ndim not in (1, 2):
-        raise ValueError(f"an array of {x.ndim} axes {x.shape} is no sound: give [samples] or [channels, samples]")
+        raise ValueError(f"an array of {x.ndim} axes {x.shape} is no sound: "
+                         "give [samples] or [channels, samples]")
     if x.dtype.kind == "i" and x.dtype.itemsize <= 4:
         x = x/2.0**(8*x.dtype.itemsize - 1) # whole numbers of 8, 16 or 32 bits
     elif x.dtype.kind != "f":
         raise ValueError(f"an array of {x.dtype} holds whole numbers of unknown full scale: "
                          "give floats between -1 and 1, or int16")
-    if x.ndim == 2 and x.shape[0] == x.shape[1]:
-        raise ValueError(f"which of the axes of an array {x.shape} are the channels is not to be seen")
+    if x.ndim == 2 and (x.shape[0] == x.shape[1] or min(x.shape) > 32):
+        raise ValueError(f"which of the axes of an array {x.shape} are the channels is not to be seen: "
+                         "give [samples], or [channels, samples] of up to 32 channels")
     channels = int(np.argmin(x.shape)) if x.ndim == 2 else None
     return np.asarray(x if channels is None else x.mean(channels), np.float32)
 
@@ -426,7 +430,8 @@ class DatasetAudio:
         sound = self.rows[n][self.column] or {}
         try:
             if not hasattr(sound, "get"):
-                raise ValueError(f"the column {self.column!r} holds a {type(sound).__name__}, not array, bytes or path")
+                kind = type(sound).__name__
+                raise ValueError(f"the column {self.column!r} holds a {kind}, not array, bytes or path")
             if sound.get("array") is not None:
                 return _mono(np.asarray(sound["array"])), _rate(sound)
             if sound.get("bytes") is not None:
@@ -444,17 +449,18 @@ def _numbers(labels: list, n_classes: int) -> list[int]: # ValueError says what 
     if values.dtype.kind not in "iufb" or values.ndim > 1:
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise ValueError(f"a value of type {kinds} is neither a name nor a whole number")
-    values = values.astype(float)
+    booleans, values = values.dtype.kind == "b", values.astype(float)
     if np.isnan(values).all():
         return [] # what a table writes where nothing is
     for value in values:
         if not value.is_integer():
             raise ValueError(f"{value:g} is no whole number")
     numbers = values.astype(int).tolist()
-    ones_and_zeros = set(numbers) <= {0, 1} and len(set(numbers)) < len(numbers)
-    if ones_and_zeros and len(numbers) == n_classes:
+    vector = set(numbers) <= {0, 1} and len(set(numbers)) < len(numbers) # numbers of classes do not repeat
+    vector = vector or booleans
+    if vector and len(numbers) == n_classes:
         return np.flatnonzero(values).tolist()
-    if ones_and_zeros and len(numbers) > 2:
+    if vector and (booleans or len(numbers) > 2):
         raise ValueError(f"a vector of {len(numbers)} numbers stands for {n_classes} classes")
     for number, times in Counter(numbers).items():
         if not 0 <= number < n_classes:
@@ -505,7 +511,8 @@ def dataset_clips(
 ) -> tuple[pd.DataFrame, DatasetAudio]: # for `pack(table, folder, audio=audio)`
     """A clip table over the rows of a data set, and its sound.
 
-    Raises KeyError that names a column that is not there."""
+    Raises KeyError that names a column that is not there, and ValueError that names clip and row where labels
+    cannot be read."""
     one_of(split, ("train", "eval"), "split")
     light = rows.select_columns([clip_id, labels]) if hasattr(rows, "select_columns") else rows
     for column in (clip_id, labels):
@@ -513,6 +520,9 @@ def dataset_clips(
             raise KeyError(f"the dataset has no column {column!r}, only {list(rows[0])}")
     feature = getattr(rows, "features", {}).get(labels)
     ids = [str(row[clip_id]) for row in light]
+    if nameless := [n for n, row in enumerate(light) if row[clip_id] in (None, "")]:
+        raise ValueError(f"{len(nameless)} rows have no {clip_id!r}, row {nameless[0]} first: "
+                         "each clip needs an id of its own")
     numbers = [str(n) for n in range(len(rows))] # stand where paths stand
     names, unread = _labels_of_rows(ids, [row[labels] for row in light], feature, ontology)
     table = clip_table(ids, numbers, names, split)

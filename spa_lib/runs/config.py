@@ -144,8 +144,8 @@ class ClipsConfig:
     "The clips, their length, and which of them are evaluated."
     source: Annotated[str, OneOf(SOURCES)] = "synth"         # clip table: see spa_lib.data.SOURCES
     root: Local[str|None] = None       # folder (or csv file) of the clips
-    n_train: NonNegativeInt = 640      # clips of the training side; 0 = all
-    n_eval: NonNegativeInt = 256       # clips of the evaluation side; 0 = all
+    n_train: NonNegativeInt = 640      # clips of the training side, stratified; 0 = all
+    n_eval: NonNegativeInt = 256       # clips of the evaluation side, stratified; 0 = all
     clip_seconds: Annotated[float, AtLeast(0.1)] = 4.0       # crop or pad to this
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
     on_problem: Literal["refuse", "leave_out"] = "refuse"    # what to do with clips that cannot be used

@@ -102,13 +102,16 @@ def _digest(written: dict) -> str: # 16 hexadecimal digits
 def write_config(
     folder: str|Path, # of the run
     cfg: Any, # a RunConfig, or the configuration of the second paper
-    made_of: dict[str, str]|None = None, # digests of its clips and its checkpoint, see `runs/origin`
+    made_of: dict[str, str]|None = None, # see `runs/origin`; None = as it is written there, if it is
 ) -> Path: # config.json
     "Write `config.json`: all parameters, their hash, what the run is made of, and a digest of all this."
+    path = Path(folder)/"config.json"
+    if made_of is None and path.exists():
+        made_of = json.loads(path.read_text()).get("made_of")
     values = asdict(cfg) | dict(config_hash=config_hash(cfg), made_of=made_of or {})
     values["local"] = local_fields(type(cfg))
     text = json.dumps(values | dict(digest=_digest(values)), indent=1)
-    return write_atomic(Path(folder)/"config.json", text.encode())
+    return write_atomic(path, text.encode())
 
 def write_results(
     folder: str|Path, # of the run

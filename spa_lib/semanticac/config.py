@@ -107,7 +107,8 @@ class SemanticConfig(SemanticRecipe, SemanticClips, SemanticModel):
 # %% ../../nbs/semanticac/config.ipynb #cell-10
 _MN04 = dict(source="esc10", encoder="mn", size="base", checkpoint="mn04_as", clip_seconds=5.0, dim=512)
 _PAPER = dict(
-    source="esc50", download=True, on_leak="leave_out", clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
+    source="esc50", download=True, on_leak="leave_out",
+    clip_seconds=5.0, train_rate=44100, eval_rate=32000, workers=4,
     encoder="htsat", size="base", checkpoint="HTSAT_AudioSet_Saved_1",
     tower="RN50", text_checkpoint="openai", logit_scale=1.0, learn_scale=False,
     epochs=50, augment=True,

@@ -34,7 +34,7 @@ def decoded(monkeypatch):
 @pytest.fixture
 def corpus(tmp_path, noise, table_of):
     """Six clips: the second is cut off, the fourth is no sound, the last is short."""
-    paths = [tmp_path / f"{i}.{suffix}" for i, suffix in enumerate(("wav", "ogg", "flac", "mp3", "wav", "wav"))]
+    paths = [tmp_path / name for name in ("0.wav", "1.ogg", "2.flac", "3.mp3", "4.wav", "5.wav")]
     for i, path in enumerate(paths):
         noise(path, 0.1 if i == 5 else 1.0, seed=i)
     paths[1].write_bytes(paths[1].read_bytes()[:5000])

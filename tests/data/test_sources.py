@@ -456,7 +456,7 @@ def test_vectors_of_labels_are_read_as_vectors(ontology):
     (-1, "-1 is none of the 527 classes"), ([5, 527], "527 is none of the 527 classes"),
     (np.nan, "no label"), (None, "no label"), (0.4, "0.4 is no whole number"), ([3, 3], "3 stands twice"),
     ([0, 1, 0, 0, 1], "a vector of 5 numbers"), (np.full(527, 0.3), "0.3 is no whole number"),
-    ({"Rain": 1}, "dict"),
+    ({"Rain": 1}, "dict"), (True, "a vector of 1 numbers"), ([5, None], "NoneType"),
 ])
 def test_a_number_that_is_no_class_is_refused_with_clip_and_row(ontology, wrong, detail):
     rows = rows_with("Rain", wrong)
@@ -464,6 +464,12 @@ def test_a_number_that_is_no_class_is_refused_with_clip_and_row(ontology, wrong,
         dataset_clips(rows, ontology)
     kept, _ = dataset_clips(rows, ontology, on_problem="leave_out")
     assert kept.clip_id.tolist() == ["c0"]
+
+
+@pytest.mark.parametrize("clip_id", [None, ""])
+def test_a_row_without_an_id_is_refused(ontology, clip_id):
+    with pytest.raises(ValueError, match="1 rows have no 'id', row 1 first"):
+        dataset_clips([*rows_with("Rain"), dict(id=clip_id, labels="Rain", audio={})], ontology)
 
 
 def test_numbers_of_class_labels(ontology):
@@ -489,6 +495,7 @@ def test_arrays_of_any_layout_are_one_clip(array):
 
 @pytest.mark.parametrize("sound, detail", [
     (dict(array=np.zeros((4, 4)), sampling_rate=RATE), "which of the axes"),
+    (dict(array=np.zeros((128, 1000)), sampling_rate=RATE), "which of the axes"),
     (dict(array=np.zeros((2, 4, 100)), sampling_rate=RATE), "3 axes"),
     (dict(array=[1, 2, 3], sampling_rate=RATE), "whole numbers"),
     (dict(array=np.zeros(9)), "sampling_rate"),

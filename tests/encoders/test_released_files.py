@@ -169,7 +169,7 @@ def test_a_name_is_downloaded_once_and_its_digest_recorded(tmp_path, monkeypatch
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
     row = CHECKPOINTS["mn04_as"]
     url = f"http://127.0.0.1:{server.server_port}/{row.file}"
-    monkeypatch.setitem(CHECKPOINTS, "mn04_as", replace(row, url=url, sha256=None))
+    monkeypatch.setitem(CHECKPOINTS, "mn04_as", replace(row, url=url, sha256=None, bytes=None))
     for _ in range(2):
         encoder = create_encoder("mn", checkpoint="mn04_as")
     server.shutdown()

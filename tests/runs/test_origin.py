@@ -10,7 +10,7 @@ import torch
 from scipy.io import wavfile
 
 from spa_lib.encoders import create_encoder
-from spa_lib.runs import Trainer, find_runs, make_config, read_run, run_name
+from spa_lib.runs import Trainer, find_runs, make_config, read_run, run_name, write_config
 from spa_lib.runs import folder as folder_module
 from spa_lib.semanticac.config import semantic_config, semantic_name
 from spa_lib.semanticac.train import train_semantic
@@ -79,6 +79,7 @@ def test_a_finished_run_on_other_clips_is_refused_and_has_a_name_of_its_own_with
 def test_a_run_that_was_killed_does_not_go_on_on_other_clips(a_and_b, tmp_path):
     a, b = a_and_b
     begin(a, tmp_path / "runs")
+    write_config(tmp_path / "runs" / run_name(a), a)  # as a launcher of several processes does
     with pytest.raises(ValueError, match=OTHER_CLIPS):
         train(b, tmp_path / "runs", progress=False)
     resorted = corpus(tmp_path / "A", ["Bark", "Rain"], 0, slice(None, None, -1))
