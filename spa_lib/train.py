@@ -353,7 +353,7 @@ def _train_in(folder: Path, cfg: RunConfig, progress: bool, processes: Processes
         if cfg.freeze:
             f_a, data = freeze_encoder(encoder, data, device)
         model = make_model(cfg, f_a, data.ontology)
-    made_of = data.made_of | checkpoint_made_of(encoder)
+    made_of = data.made_of | checkpoint_made_of(cfg, encoder)
     check_made_of(folder, cfg, made_of)
     clip_lists = [clip_list_hash(side.table) for side in (data.train, data.evaluate)]
     agree(processes, (config_hash(cfg), *clip_lists), "the run and its clips")

@@ -19,6 +19,7 @@ import pandas as pd
 from ..data import clip_list_hash
 from ..encoders import Encoder, find_checkpoint
 from .folder import is_finished
+from ..utils import sha256_of
 
 # %% ../../nbs/runs/origin.ipynb #bbf63663
 MADE_OF = { # key in config.json -> what to say where it differs
@@ -26,6 +27,7 @@ MADE_OF = { # key in config.json -> what to say where it differs
     "evaluation_clips": "other evaluation clips",
     "order": "another order of the training clips",
     "checkpoint": "another checkpoint",
+    "text_checkpoint": "another checkpoint of the text tower",
 }
 log = logging.getLogger("spa_lib")
 
@@ -38,10 +40,17 @@ def clips_made_of(
     return dict(train_clips=clip_list_hash(train), evaluation_clips=clip_list_hash(evaluate), order=order)
 
 def checkpoint_made_of(
+    cfg: Any, # a RunConfig, or the configuration of the second paper
     encoder: Encoder, # f_a, or a model that holds its `checkpoint`
-) -> dict[str, str]: # "checkpoint"; empty where it was made from scratch
-    "The digest of the file that an encoder was read from."
-    return dict(checkpoint=encoder.checkpoint["sha256"]) if encoder.checkpoint else {}
+) -> dict[str, str]: # "checkpoint", "text_checkpoint"; without those that a run reads from no file
+    "Digests of the files that a run's weights are read from."
+    found = dict(checkpoint=encoder.checkpoint["sha256"]) if encoder.checkpoint else {}
+    return found | _text_made_of(cfg)
+
+def _text_made_of(cfg: Any) -> dict[str, str]: # "text_checkpoint", if it is a file
+    "The digest of the text tower's file, which the second paper has."
+    path = Path(getattr(cfg, "text_checkpoint", None) or "").expanduser()
+    return dict(text_checkpoint=sha256_of(path)) if path.is_file() else {}
 
 # %% ../../nbs/runs/origin.ipynb #84d508aa
 def read_made_of(
@@ -96,10 +105,10 @@ def check_finished(
     list_clips: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]|None, # the two sides; None: they are made
 ) -> None:
     "Refuse a finished run of other clips or another checkpoint than those that are here: ValueError."
-    here = {}
+    here = _text_made_of(cfg)
     if list_clips:
         try:
-            here = clips_made_of(*list_clips())
+            here |= clips_made_of(*list_clips())
         except (OSError, ValueError) as e:
             log.warning("%s is read as it is; its clips cannot be compared with those that are here: %s",
                         Path(folder).name, e)

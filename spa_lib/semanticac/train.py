@@ -421,7 +421,7 @@ def _train_in(folder: Path, cfg: SemanticConfig, progress: bool) -> Run:
     encoder: Any = make_map_encoder(cfg)
     checkpoint = encoder.checkpoint
     data = load_sides(cfg, encoder.sample_rate)
-    made_of = clips_made_of(data.train.table, data.evaluate.table) | checkpoint_made_of(encoder)
+    made_of = clips_made_of(data.train.table, data.evaluate.table) | checkpoint_made_of(cfg, encoder)
     check_made_of(folder, cfg, made_of)
     write_config(folder, cfg, made_of)
     if cfg.freeze:

@@ -10,7 +10,17 @@ import torch
 from scipy.io import wavfile
 
 from spa_lib.encoders import create_encoder
-from spa_lib.runs import Trainer, find_runs, make_config, read_run, run_name, write_config
+from spa_lib.runs import (
+    Trainer,
+    check_finished,
+    check_made_of,
+    checkpoint_made_of,
+    find_runs,
+    make_config,
+    read_run,
+    run_name,
+    write_config,
+)
 from spa_lib.runs import folder as folder_module
 from spa_lib.semanticac.config import semantic_config, semantic_name
 from spa_lib.semanticac.train import train_semantic
@@ -171,3 +181,20 @@ def test_a_tag_is_part_of_a_folder_s_name(tag):
     with pytest.raises(ValueError, match="tag"):
         make_config("smoke", tag=tag)
     assert run_name(make_config("smoke", tag="big.2")).split("-")[4] == "big.2"
+
+
+def test_the_text_tower_s_file_is_known_by_what_it_holds(tmp_path):
+    cfg = semantic_config("smoke", text_checkpoint=str(tmp_path / "tower.pt"))
+    encoder, digests = create_encoder("mn", size="tiny"), []
+    for content in (b"one", b"two"):
+        (tmp_path / "tower.pt").write_bytes(content)
+        digests.append(checkpoint_made_of(cfg, encoder))
+    folder = tmp_path / "run"
+    (folder / "checkpoint").mkdir(parents=True)
+    write_config(folder, cfg, digests[0])
+    check_made_of(folder, cfg, digests[0])
+    with pytest.raises(ValueError, match="another checkpoint of the text tower"):
+        check_made_of(folder, cfg, digests[1])
+    (folder / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match="another checkpoint of the text tower"):
+        check_finished(folder, cfg, None)
