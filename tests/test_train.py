@@ -300,6 +300,20 @@ def test_training_learns(tmp_path):
     assert run.log.loss.iloc[-1] < 0.5 * run.log.loss.iloc[0]
 
 
+def test_bfloat16_ends_before_the_loss(tmp_path, monkeypatch):
+    """E_t went into the loss as the text branch gave it."""
+    seen = []
+
+    def loss(logits, E_a, E_t, *rest, **named):
+        seen.append((logits.dtype, E_a.dtype, E_t.dtype))
+        return total_loss(logits, E_a, E_t, *rest, **named)
+
+    monkeypatch.setattr("spa_lib.train.total_loss", loss)
+    monkeypatch.setattr(SPAModel, "label_embeddings", lambda model: model.text().bfloat16())
+    train(replace(SMALL, precision="bfloat16", alpha=0.1, epochs=1), tmp_path, progress=False)
+    assert set(seen) == {(torch.float32,)*3}
+
+
 PUBLISHED = {
     "weighted-with": dict(
         optimizer="adam",
