@@ -140,7 +140,7 @@ def test_given_values_go_before_the_scale_and_none_keeps_it():
 
 
 def test_a_misspelt_encoder_is_refused():
-    with pytest.raises(ValueError, match="Did you mean 'ast'"):
+    with pytest.raises(ValueError, match="unknown encoder 'asst'. Did you mean 'passt'"):
         make_config("demo", encoder="asst")
 
 
