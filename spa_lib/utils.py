@@ -23,7 +23,7 @@ import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from email.message import Message
 from importlib.machinery import PathFinder
@@ -188,27 +188,25 @@ def _is_published(path: Path, sha256: str|None, size: int|None) -> None:
     if sha256 is not None and (found := sha256_of(path)) != sha256:
         raise ValueError(f"sha256 {found}, expected {sha256}")
 
-# %% ../nbs/utils.ipynb #cell-15
-def download(
-    url: str, # http(s) address
-    path: str|Path, # where the file shall be; a whole file that is there already is kept
-    sha256: str|None = None, # expected digest; None accepts any
-    progress: bool = True, # show a progress bar
-    size: int|None = None, # expected bytes; None accepts any
-    check: Callable[[Path], object]|None = None, # raises where what was fetched is not what it should be
-) -> Path: # `path`
-    """Download `url` to `path`, resuming what an earlier call began.
+# %% ../nbs/utils.ipynb #f2af765f
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    "Whoever else wants this file waits meanwhile."
+    from filelock import FileLock
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        with FileLock(lock):
+            yield
+    finally:
+        with suppress(OSError): # another process holds it by now
+            lock.unlink()
 
-    Raises OSError if it cannot be had, ValueError if size or digest differ, and what `check` raises."""
-    path = Path(path)
-    if path.exists():
-        try:
-            _is_published(path, sha256, size)
-        except ValueError as e:
-            raise ValueError(f"{path} has {e}. Delete it to download it again from {url}") from None
-        return path
+def _fetch_checked(
+    url: str, path: Path, sha256: str|None, size: int|None, check: Callable[[Path], object]|None,
+    progress: bool,
+) -> None:
+    "Fetch what is missing, and give the file its name where nothing is wrong with it."
     part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
     try:
         _fetch_rest(url, part, size, progress)
     except (OSError, http.client.HTTPException) as e:
@@ -227,6 +225,30 @@ def download(
             raise
     part.replace(path)
     _note_of(part).unlink(missing_ok=True)
+
+# %% ../nbs/utils.ipynb #cell-15
+def download(
+    url: str, # http(s) address
+    path: str|Path, # where the file shall be; a whole file that is there already is kept
+    sha256: str|None = None, # expected digest; None accepts any
+    progress: bool = True, # show a progress bar
+    size: int|None = None, # expected bytes; None accepts any
+    check: Callable[[Path], object]|None = None, # raises ValueError where what was fetched is something else
+) -> Path: # `path`
+    """Download `url` to `path`, resuming what an earlier call began.
+
+    Raises OSError if it cannot be had, ValueError if size or digest differ, and what `check` raises."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with _alone(path):
+            if not path.exists():
+                _fetch_checked(url, path, sha256, size, check, progress)
+                return path
+    try:
+        _is_published(path, sha256, size)
+    except ValueError as e:
+        raise ValueError(f"{path} has {e}. Delete it to download it again from {url}") from None
     return path
 
 # %% ../nbs/utils.ipynb #5f47774d

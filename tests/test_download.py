@@ -2,6 +2,7 @@
 import hashlib
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -209,3 +210,11 @@ def test_a_digest_that_differs_is_refused(server, path):
         fetch(server, path, sha256="0" * 64)
     assert not list(path.parent.iterdir())
     assert fetch(server, path, sha256=hashlib.sha256(OLD).hexdigest()) == OLD
+
+
+def test_two_at_once_fetch_it_once(server, path):
+    server.content = OLD * 200
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: download(server.url, path, progress=False), range(4)))
+    assert found == [path] * 4 and path.read_bytes() == OLD * 200
+    assert len(server.asked) == 1 and nothing_is_left(path)

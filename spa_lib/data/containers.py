@@ -181,7 +181,7 @@ def _mp3(f: BinaryIO, begin: int) -> Container:
     if frame is None:
         return Container("")
     body = content[4 + frame.tables:frame.length]
-    if body[:4] not in (b"Xing", b"Info") or not body[7] & 1:
+    if len(body) < 12 or body[:4] not in (b"Xing", b"Info") or not body[7] & 1:
         return Container("mp3")
     n = struct.unpack(">I", body[8:12])[0]
     at = 12 + (4 if body[7] & 2 else 0) + (100 if body[7] & 4 else 0) + (4 if body[7] & 8 else 0)

@@ -155,15 +155,19 @@ def recorded_digest(
 ) -> str|None: # None where none is recorded
     "The digest that stands beside a file, in `<name>.sha256`, as the command sha256sum writes it."
     record = path.with_name(path.name + ".sha256")
-    return record.read_text().split()[0] if record.is_file() else None
+    words = record.read_text(encoding="utf-8").split() if record.is_file() else []
+    return words[0] if words else None
 
 def compare_or_record(
     path: Path, # of a file
     sha256: str, # its digest
 ) -> None:
-    "Raise ValueError where another digest is recorded beside a file; where none is, record this one."
+    """Raise ValueError where another digest is recorded beside a file; where none is, record this one.
+
+    Before it is recorded, the file is read through, see `check_file`."""
     recorded = recorded_digest(path)
     if recorded is None:
+        check_file(path)
         write_atomic(path.with_name(path.name + ".sha256"), f"{sha256}  {path.name}\n".encode())
     elif recorded != sha256:
         raise ValueError(f"{path} has sha256 {sha256}, but had {recorded} when it was first used. Delete it "

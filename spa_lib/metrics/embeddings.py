@@ -53,25 +53,26 @@ def uniformity(
 def ontology_order(
     E_t: Tensor, # label embeddings [C, D]
     distances: np.ndarray, # edges between the classes [C, C]
-) -> float: # in [-1, 1]; nan where all pairs are equally far
+) -> float: # in [-1, 1]; nan where all pairs are equally far, or there is none
     "Spearman's rank correlation of 1 - cos(E_t) with the ontology's distances, over the pairs of classes."
     from scipy.stats import spearmanr
     E = F.normalize(E_t.double(), dim=1).cpu()
     rows, columns = np.triu_indices(len(E), 1)
     far = (1 - E @ E.T).numpy()[rows, columns].round(6) # what differs by rounding only is a tie
     edges = np.asarray(distances)[rows, columns]
-    if far.min() == far.max() or edges.min() == edges.max():
+    if len(E) < 2 or far.min() == far.max() or edges.min() == edges.max():
         return float("nan")
     return float(spearmanr(far, edges).statistic)
 
 # %% ../../nbs/metrics/embeddings.ipynb #cell-17
 def text_statistics(
-    E_t: Tensor, # label embeddings [C, D], C >= 2
+    E_t: Tensor, # label embeddings [C, D]
     distances: np.ndarray, # edges between the classes [C, C]
-) -> dict[str, float]:
+) -> dict[str, float]: # nan where one class has no other to be compared with
     "Statistics of label embeddings: `text_cosine`, `text_rank`, `text_uniformity`, `text_order`."
     E_t = E_t.detach().cpu()
-    return {"text_cosine": mean_cosine(E_t), "text_rank": effective_rank(E_t),
+    cosine = mean_cosine(E_t) if len(E_t) > 1 else float("nan")
+    return {"text_cosine": cosine, "text_rank": effective_rank(E_t),
             "text_uniformity": uniformity(E_t), "text_order": ontology_order(E_t, distances)}
 
 # %% ../../nbs/metrics/embeddings.ipynb #cell-21

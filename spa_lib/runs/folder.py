@@ -18,6 +18,8 @@ import shutil
 import socket
 import sys
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -35,6 +37,46 @@ from ..data import Clips, clip_list_hash
 from .config import RunConfig, config_hash, local_fields, runs_dir
 from ..utils import one_of, sha256_of, write_atomic
 
+# %% ../../nbs/runs/folder.ipynb #1a2e0001
+class _Scores:
+    "The arrays of a `scores.npz`; what fits together is known from their headers."
+    names = ("clip_ids", "mids", "targets", "scores", "recordings")
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        shapes = {name: self.shape(name) for name in self.names}
+        shape, (N, *_), (C, *_) = shapes["scores"], shapes["clip_ids"], shapes["mids"]
+        if shape != (N, C):
+            raise ValueError(f"{folder.name}: scores.npz holds {shape} scores for {N} clips and {C} classes")
+
+    def shape(self, name: str) -> tuple:
+        "The shape of an array, from its header."
+        with zipfile.ZipFile(self.folder/"scores.npz") as z, z.open(f"{name}.npy") as f:
+            first = np.lib.format.read_magic(f) == (1, 0)
+            read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            return read(f)[0]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            with np.load(self.folder/"scores.npz") as z: return z[name]
+        except (zipfile.BadZipFile, zlib.error, EOFError) as e:
+            raise ValueError(f"{self.folder.name}: {name} in scores.npz is damaged ({e})") from e
+
+class _Array:
+    "A field of `Run`: an array, or what it is read from when it is first asked for."
+    def __set_name__(self, owner, name): self.name = name
+
+    def __set__(self, run, value): vars(run)[self.name] = value
+
+    def __get__(self, run, owner=None) -> Any:
+        if run is None: raise AttributeError(self.name) # of the class: the field has no default
+        if isinstance(vars(run)[self.name], _Scores):
+            vars(run)[self.name] = vars(run)[self.name][self.name]
+        return vars(run)[self.name]
+
+def _array() -> Any: # to a type checker, what the field is declared as
+    return _Array()
+
 # %% ../../nbs/runs/folder.ipynb #cell-20
 @dataclass(frozen=True)
 class Run:
@@ -43,11 +85,11 @@ class Run:
     config: Any               # a RunConfig, or the configuration of the second paper
     metrics: dict             # as in metrics.json
     log: pd.DataFrame         # one row an epoch
-    clip_ids: np.ndarray      # [N] str
-    mids: np.ndarray          # [C] str, the class order of the two below
-    targets: np.ndarray       # [N, C] 0 or 1
-    scores: np.ndarray        # [N, C] in [0, 1]
-    recordings: np.ndarray    # [N] str, the source recording of each clip
+    clip_ids: np.ndarray = _array()   # [N] str
+    mids: np.ndarray = _array()       # [C] str, the class order of the two below
+    targets: np.ndarray = _array()    # [N, C] 0 or 1
+    scores: np.ndarray = _array()     # [N, C] in [0, 1]
+    recordings: np.ndarray = _array() # [N] str, the source recording of each clip
 
 # %% ../../nbs/runs/folder.ipynb #cell-21
 _BESIDE = ("config_hash", "made_of", "local", "digest") # what `config.json` holds beside the parameters
@@ -108,15 +150,6 @@ def read_config(
         one_of(name, [f.name for f in fields(kind)], f"run parameter in {Path(path).parent.name}")
     return kind(**values)
 
-def _read_scores(folder: Path) -> dict[str, np.ndarray]:
-    "The arrays of `scores.npz`. ValueError where they do not fit each other."
-    with np.load(folder/"scores.npz") as z:
-        arrays = {name: z[name] for name in ("clip_ids", "mids", "targets", "scores", "recordings")}
-    shape, N, C = arrays["scores"].shape, len(arrays["clip_ids"]), len(arrays["mids"])
-    if shape != (N, C):
-        raise ValueError(f"{folder.name}: scores.npz holds {shape} scores for {N} clips and {C} classes")
-    return arrays
-
 def read_run(
     folder: str|Path, # a run folder
     kind: type = RunConfig, # of its configuration
@@ -134,7 +167,8 @@ def read_run(
                          f"that the results were made with ({metrics['config_hash']})")
     log = folder/"log.csv"
     rows = pd.read_csv(log) if log.exists() else pd.DataFrame()
-    return Run(folder, cfg, metrics, rows, **_read_scores(folder))
+    arrays: dict[str, Any] = dict.fromkeys(_Scores.names, _Scores(folder))
+    return Run(folder, cfg, metrics, rows, **arrays)
 
 # %% ../../nbs/runs/folder.ipynb #cell-27
 def find_runs(
@@ -146,8 +180,9 @@ def find_runs(
     for name in where:
         one_of(name, [f.name for f in fields(kind)], "run parameter")
     finished = sorted(Path(folder or runs_dir()).glob("*/metrics.json"))
-    runs = [read_run(path.parent, kind) for path in finished]
-    return [r for r in runs if all(getattr(r.config, name) == value for name, value in where.items())]
+    def matches(cfg): return all(getattr(cfg, name) == value for name, value in where.items())
+    return [read_run(path.parent, kind) for path in finished
+            if matches(read_config(path.parent/"config.json", kind))]
 
 # %% ../../nbs/runs/folder.ipynb #2b195f9d
 def versions() -> dict[str, str]: # name -> version

@@ -11,8 +11,19 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from spa_lib.data import ClipError, check_clips, decode_clip, load_waveform, pack, read_clips, resample
+from spa_lib.data import (
+    PROBLEMS,
+    ClipError,
+    check_clips,
+    decode_clip,
+    load_waveform,
+    pack,
+    read_clips,
+    resample,
+)
 from spa_lib.data.audio import _decode_any, _log_once, _Reading
 from spa_lib.data.containers import Container, read_container
 
@@ -250,6 +261,31 @@ def test_what_is_no_sound_is_an_error_of_a_clip(tmp_path, content):
     with pytest.raises(ClipError, match="a.mp3") as e:
         decode_clip(tmp_path / "a.mp3")
     assert e.value.problem in ("undecodable", "truncated")
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(seed=0)
+def test_damaged_bytes_are_errors_of_a_clip(sound, seed):
+    rng = np.random.default_rng(seed)
+    content = bytearray(sound[0].read_bytes())
+    if rng.random() < 0.5:
+        content = content[:rng.integers(1, min(len(content), 3000))]
+    for place in rng.integers(0, min(len(content), rng.choice([64, 500, 10**6])), rng.choice([0, 1, 5, 50])):
+        content[place] = rng.integers(256)
+    try:
+        decode_clip(io.BytesIO(bytes(content)), rng.choice([None, 0.5]))
+    except ClipError as e:
+        assert e.problem in PROBLEMS
+
+
+def test_an_info_frame_that_is_cut_off():
+    content = (CASES / "joined.mp3").read_bytes()
+    at = content.find(b"Info")
+    at = content.find(b"Xing") if at < 0 else at
+    for more in range(0, 40):
+        with pytest.raises(ClipError):
+            decode_clip(io.BytesIO(content[:at + more]))
 
 
 def test_errors_say_what_was_read(tmp_path):

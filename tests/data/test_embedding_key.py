@@ -103,7 +103,7 @@ def test_the_order_and_the_segments_are_in_the_key(table, make_clips):
     assert embedding_key(encoder, make_clips(table.assign(end_seconds=1.5))) != key
 
 
-def test_labels_seeds_and_the_place_of_the_weights_are_not(table, make_clips, tmp_path):
+def test_labels_seeds_and_the_path_of_the_weights_are_not(table, make_clips, tmp_path):
     encoder = make()
     key = embedding_key(encoder, make_clips(table))
     assert embedding_key(encoder, make_clips(table, seed=7)) == key

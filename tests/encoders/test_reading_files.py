@@ -176,6 +176,15 @@ def test_the_digest_is_recorded_at_first_use_and_compared_later(local_release, t
     assert find_checkpoint("mn", name) == found
 
 
+def test_a_cut_file_of_an_earlier_version_is_not_recorded(local_release):
+    name, source = local_release
+    path = find_checkpoint("mn", name).path
+    path.with_name(path.name + ".sha256").write_text("") # as if it had never been looked at
+    path.write_bytes(source.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match="cut off"):
+        find_checkpoint("mn", name)
+
+
 def test_a_copy_under_another_name_is_known_by_the_recorded_digest(local_release, tmp_path):
     name, source = local_release
     copy = shutil.copy(source, tmp_path / "mine.pt")
@@ -199,7 +208,7 @@ def test_a_size_that_differs_from_the_published_one_is_refused(local_release, mo
         find_checkpoint("mn", name)
 
 
-def test_pickles_of_python_are_told_from_those_of_torch(tmp_path):
+def test_a_pickle_that_torch_did_not_write_is_refused(tmp_path):
     (tmp_path / "x.pt").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(CheckpointError, match="x.pt"):
         read_checkpoint(tmp_path / "x.pt")

@@ -1,4 +1,4 @@
-"""What a file is, whatever it is called: its front end, the order of its classes, the length it hears."""
+"""What a file is, whatever it is called: its front end, the order of its classes, the length it takes."""
 import json
 import re
 import shutil
@@ -59,7 +59,7 @@ def test_a_digest_goes_before_a_name(tmp_path, mn_file, monkeypatch):
     assert mel_and_hop(create_encoder("mn", checkpoint=path)) == (128, 320)
 
 
-def test_passt_at_other_hops_hears_ten_seconds(tmp_path, tiny):
+def test_passt_at_other_hops_takes_ten_seconds(tmp_path, tiny):
     file = CHECKPOINTS["passt-s-f128-stfthop100-p16-s10-ap.473-swa"].file
     torch.save(tiny("passt", stride=10, hop=100).state_dict(), tmp_path / file)
     encoder = create_encoder("passt", checkpoint=tmp_path / file)
@@ -239,7 +239,7 @@ def test_a_broken_config_names_its_path(hugging_face, tmp_path):
         create_encoder("ast", checkpoint=folder)
 
 
-# --- how long a clip an encoder hears -----------------------------------------------------------------------
+# --- how long a clip an encoder takes -----------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["ast", "psla", "passt"])
 def test_a_run_of_clips_that_would_be_cut_is_refused(name, tmp_path, tiny):
     torch.save(tiny(name, clip_seconds=10).state_dict(), tmp_path / "x.pth")
@@ -253,7 +253,7 @@ def test_a_run_of_clips_that_would_be_cut_is_refused(name, tmp_path, tiny):
 
 
 @pytest.mark.parametrize("name", ["mn", "panns", "htsat"])
-def test_an_encoder_that_hears_all_takes_any_length(name, tmp_path, tiny):
+def test_an_encoder_that_cuts_nothing_takes_any_length(name, tmp_path, tiny):
     torch.save(tiny(name).state_dict(), tmp_path / "x.pth")
     values = dict(encoder=name, size="base", checkpoint=str(tmp_path / "x.pth"))
     assert make_encoder(make_config("smoke", clip_seconds=30.0, **values)).max_samples is None

@@ -1,10 +1,13 @@
 """What is refused of a run folder. The configuration: test_config.py; pairs of runs: test_comparison.py."""
 import json
+import pickle
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from spa_lib.runs import find_runs, make_config, read_run
+from spa_lib.runs import find_runs, make_config, read_run, runs_table
 
 
 def test_round_trip(tmp_path, make_run):
@@ -34,3 +37,40 @@ def test_damage_is_refused_by_name(tmp_path, make_run):
 def test_unfinished_runs_are_not_results(tmp_path, make_run):
     (make_run(tmp_path) / "metrics.json").unlink()
     assert find_runs(tmp_path) == []
+
+
+def opened(monkeypatch) -> list:
+    """The folders whose arrays have been read, as that goes on."""
+    seen, load = [], np.load
+    monkeypatch.setattr(np, "load", lambda path: seen.append(path.parent.name) or load(path))
+    return seen
+
+
+def test_scores_are_read_when_they_are_asked_for(tmp_path, make_run, monkeypatch):
+    """Each `scores.npz` was loaded, before the runs were filtered."""
+    asked, other = make_run(tmp_path, seed=0), make_run(tmp_path, seed=1)
+    seen = opened(monkeypatch)
+    (other / "scores.npz").unlink()  # it is not asked for
+    (run,) = find_runs(tmp_path, seed=0)
+    runs_table([run])
+    assert not seen
+    assert run.scores.shape == (64, 8) and seen == [asked.name]
+    assert run.scores is run.scores and len(seen) == 1
+
+
+def test_a_run_that_is_copied_or_sent_keeps_its_scores(tmp_path, make_run):
+    run = read_run(make_run(tmp_path))
+    sent = pickle.loads(pickle.dumps(run))
+    changed = replace(run, metrics={})
+    for other in (sent, changed):
+        assert (other.scores == run.scores).all() and (other.clip_ids == run.clip_ids).all()
+
+
+def test_damaged_scores_are_refused_by_name(tmp_path, make_run):
+    path = make_run(tmp_path)
+    run, whole = read_run(path), (path / "scores.npz").read_bytes()
+    with zipfile.ZipFile(path / "scores.npz") as z:
+        where = z.getinfo("scores.npy").header_offset + 200
+    (path / "scores.npz").write_bytes(whole[:where] + bytes(200) + whole[where + 200:])
+    with pytest.raises(ValueError, match=f"{path.name}: scores in scores.npz is damaged"):
+        run.scores.sum()
