@@ -293,7 +293,7 @@ def warn_of_collapse(name: str, ends: dict[str, dict]) -> None:
         warnings.warn(f"{name}: the label embeddings have collapsed: the mean cosine between different E_t "
                       f"is {end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label "
                       "from another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb",
-                      stacklevel=3)
+                      stacklevel=4) # where `train` is called
 
 # %% ../nbs/04_train.ipynb #cell-30
 def write_scores(

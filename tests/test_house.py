@@ -24,8 +24,8 @@ TOP_LEVEL = {
     "settings.ini", "setup.py", "MANIFEST.in", "ruff.toml", "mypy.ini", "Makefile",
 }
 HEAVY = {
-    "librosa", "umap", "soundfile", "av", "soxr", "webdataset", "snakemake", "ipywidgets", "matplotlib", "fastcore",
-    "nbdev",
+    "librosa", "umap", "soundfile", "av", "soxr", "webdataset", "snakemake", "ipywidgets", "matplotlib",
+    "fastcore", "nbdev",
 }
 
 

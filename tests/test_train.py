@@ -15,6 +15,8 @@ import torch
 
 from spa_lib import train as train_module
 from spa_lib.data import clip_table, resolve_labels
+from spa_lib.losses import total_loss
+from spa_lib.model import SPAModel
 from spa_lib.runs import (
     OPTIMIZERS,
     RECIPES,
@@ -56,7 +58,7 @@ def same(a, b):
 
 def test_run_folder_is_complete(reference):
     names = {str(p.relative_to(reference.folder)) for p in reference.folder.rglob("*") if p.is_file()}
-    assert names - {".lock"} == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"}
+    assert names == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"}
     assert {
         "mAP",
         "OmAP",
@@ -298,6 +300,20 @@ def test_training_learns(tmp_path):
     )
     run = train(cfg, tmp_path, progress=False)
     assert run.log.loss.iloc[-1] < 0.5 * run.log.loss.iloc[0]
+
+
+def test_bfloat16_ends_before_the_loss(tmp_path, monkeypatch):
+    """E_t went into the loss as the text branch gave it."""
+    seen = []
+
+    def loss(logits, E_a, E_t, *rest, **named):
+        seen.append((logits.dtype, E_a.dtype, E_t.dtype))
+        return total_loss(logits, E_a, E_t, *rest, **named)
+
+    monkeypatch.setattr("spa_lib.train.total_loss", loss)
+    monkeypatch.setattr(SPAModel, "label_embeddings", lambda model: model.text().bfloat16())
+    train(replace(SMALL, precision="bfloat16", alpha=0.1, epochs=1), tmp_path, progress=False)
+    assert set(seen) == {(torch.float32,)*3}
 
 
 PUBLISHED = {

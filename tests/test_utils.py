@@ -107,7 +107,7 @@ def test_auto_is_a_device_that_is_there():
 
 
 def test_a_seeded_block_asks_no_absent_device(monkeypatch):
-    """torch.manual_seed notes down a call and its whole stack for each kind of device: half of a small step."""
+    """torch.manual_seed notes down a call and its stack for each kind of device: half of a small step."""
     state = torch.get_rng_state()
     with torch.random.fork_rng([]):
         torch.manual_seed(torch_seed("mixup", 0, 0, 2))

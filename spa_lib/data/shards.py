@@ -30,7 +30,7 @@ import pandas as pd
 # %% ../../nbs/data/shards.ipynb #d681beed
 from .audio import RESAMPLERS, decode_clip, is_url, read_bytes, read_source, resample, shard_range
 from .clips import CLIP_COLUMNS, clip_list_hash, register_source
-from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, log
+from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, located, log
 from ..utils import one_of, seed_stream, sha256_of, write_atomic
 
 # %% ../../nbs/data/shards.ipynb #0e45a5f4
@@ -142,6 +142,8 @@ def _pack_shard(
         tar.unlink()
         first = problems[0]
         detail = first["detail"] or PROBLEMS[first["problem"]]
+        if audio is None:
+            detail = located(detail, clips.path[clips.clip_id == first["clip_id"]].iloc[0])
         way_out = "on_problem='leave_out' packs the others and lists it"
         raise ClipError.of(first["clip_id"], first["problem"], f"{detail}; {way_out}")
     summary = dict(shard=tar.name, clips=len(columns["row"]), bytes=tar.stat().st_size, sha256=sha256_of(tar),

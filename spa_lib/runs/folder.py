@@ -263,7 +263,8 @@ def only_writer(
         yield
     finally:
         if lock.lock_counter == 1:
-            (folder/"writer.json").unlink(missing_ok=True)
+            for file in (folder/"writer.json", folder/".lock"): # a lock that is waited for is made anew
+                file.unlink(missing_ok=True)
         lock.release()
 
 # %% ../../nbs/runs/folder.ipynb #58a8d68c

@@ -18,6 +18,7 @@ from spa_lib.data import (
     PROBLEMS,
     ClipError,
     check_clips,
+    dataset_clips,
     decode_clip,
     load_waveform,
     pack,
@@ -293,6 +294,13 @@ def test_errors_say_what_was_read(tmp_path):
         decode_clip(io.BytesIO(b"nothing"), name="row 7")
     with pytest.raises(ClipError, match=r"clip 'sound in memory \(7 bytes\)'"):
         decode_clip(io.BytesIO(b"nothing"))
+
+
+def test_rows_of_a_data_set_are_named(ontology, tmp_path):
+    rows = [dict(id="row7", labels=["Rain"], audio=dict(bytes=b"nothing"))]
+    table, audio = dataset_clips(rows, ontology)
+    with pytest.raises(ClipError, match="clip 'row7': undecodable"):
+        pack(table, tmp_path, audio=audio, on_problem="refuse", progress=False)
 
 
 # ---- through the other modules ----------------------------------------------------------------------------

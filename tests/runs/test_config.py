@@ -139,6 +139,11 @@ def test_given_values_go_before_the_scale_and_none_keeps_it():
     assert make_config("paper").checkpoint and make_config("paper", checkpoint="").checkpoint is None
 
 
+def test_a_misspelt_encoder_is_refused():
+    with pytest.raises(ValueError, match="unknown encoder 'asst'. Did you mean 'passt'"):
+        make_config("demo", encoder="asst")
+
+
 def test_a_released_head_is_not_trained():
     assert make_config("demo", head="official", checkpoint="mn04_as").epochs == 0
 

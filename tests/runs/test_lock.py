@@ -58,7 +58,7 @@ def test_a_kill_frees_the_folder(tmp_path, holder):
     holder.wait()
     with only_writer(tmp_path):
         assert json.loads((tmp_path / "writer.json").read_text())["pid"] == os.getpid()
-    assert not (tmp_path / "writer.json").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_writer_may_enter_again(tmp_path):
@@ -89,6 +89,25 @@ def test_two_writers_lose_no_state(tmp_path):
     """Without the lock, 17 and 32 of 60 saves failed: each renamed the other's file away."""
     both = [started(SAVE, tmp_path) for _ in range(2)]
     assert [process.communicate()[0] for process in both] == ["0\n", "0\n"]
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from spa_lib.runs import only_writer
+number = Path(sys.argv[2])
+for k in range(100):
+    with only_writer(sys.argv[1], wait=60):
+        number.write_text(str(int(number.read_text()) + 1))
+"""
+
+
+def test_a_lock_that_is_deleted_while_it_is_waited_for_has_one_owner(tmp_path):
+    """It is deleted when it is freed, so that a finished run holds no lock file."""
+    number = tmp_path / "number"
+    number.write_text("0")
+    both = [started(COUNT, tmp_path / "run", number) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0] and number.read_text() == "200"
 
 
 def test_a_run_that_another_process_trains_is_refused(tmp_path):
