@@ -25,10 +25,13 @@ TABLE_1 = "nbs/paper/table1_encoders.ipynb"
 FIG_3 = "nbs/paper/fig3_omap_by_level.ipynb"
 ALPHA = "nbs/paper/alpha.ipynb"
 PEOPLE = "nbs/paper/perception_esc.ipynb"
-COLLAPSE = "nbs/beyond/collapse.ipynb"
+COLLAPSE, BASELINE = "nbs/beyond/collapse.ipynb", "nbs/beyond/baseline.ipynb"
 URBAN = "nbs/semanticac/table2_urbansound8k.ipynb"
 CORPUS = "nbs/guides/real_corpus.ipynb"
 CHANGE = "{difference:+.2f} [{low_both:+.2f}, {high_both:+.2f}]"
+PLAIN = "head == 'plain' and arm == '{}' and metric == '{}'"
+REGULARISED = "head == 'regularised' and arm == '{}' and metric == '{}'"
+EQUAL = 'question == "{}" and alpha == {} and metric == "{}"'
 TINY = "experiment.str.contains('tiny') and metric == "
 
 
@@ -43,6 +46,11 @@ def extremes(column, query):
 def rows(**queries):
     """Several rows, each a field: `{mn[difference]}`."""
     return lambda table: {name: one(table, query) for name, query in queries.items()}
+
+
+def both_metrics(query, *values):
+    """The rows of mAP and OmAP as fields `m` and `o`, of a query that ends with the metric."""
+    return rows(m=query.format(*values, "mAP"), o=query.format(*values, "OmAP"))
 
 
 def cells(column, index="arm", query=None, times=1):
@@ -209,11 +217,6 @@ STATED = [
      cells("untouched", "metric", "experiment == 'mn base, alpha=0.03'")),
     (README, "Chance: mAP {mAP:.1f}, OmAP {OmAP:.1f}", "table1_real_clips",
      cells("chance", "metric", "experiment == 'mn base, alpha=0.03'")),
-    (README, "{m[difference]:+.2f} [{m[low_both]:+.2f}, {m[high_both]:+.2f}] mAP and {o[difference]:+.2f} "
-     "[{o[low_both]:+.2f}, {o[high_both]:+.2f}] OmAP", "collapse_real_clips",
-     rows(m=FROZEN + "'mAP' and arm == 'concat-centred'", o=FROZEN + "'OmAP' and arm == 'concat-centred'")),
-    (README, "the paper's branch gives {mAP:.2f} and {OmAP:.2f}", "collapse_real_clips",
-     cells("difference", "metric", "ground == 'audioset, mn base frozen' and arm == 'concat'")),
     # figures/README.md
     (FIGURES, "{esc} clips of ESC-50 and {urban} of UrbanSound8K ({train} to train, {evaluate} to "
      "evaluate). Their "
@@ -278,6 +281,100 @@ STATED = [
      rows(a=FIXED.format(0.3, 60), b=FIXED.format(0.3, 120))),
     (COLLAPSE, "Their difference in OmAP there, {difference:+.2f}", "collapse_real_clips_meaning",
      FROZEN + "'OmAP'"),
+    (BASELINE, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
+     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'without')),
+    (BASELINE, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
+     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(PLAIN, 'concat-centred')),
+    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat')),
+    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat-centred')),
+    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'random-centred')),
+    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'ontology-centred')),
+    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
+     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
+     "baseline_real_clips_equal_alpha",
+     both_metrics(EQUAL, "meaning, the paper's branch", 0.3)),
+    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
+     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
+     "baseline_real_clips_equal_alpha",
+     both_metrics(EQUAL, "meaning, the paper's branch", 0.1)),
+    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
+     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
+     "baseline_real_clips_equal_alpha",
+     both_metrics(EQUAL, "meaning, centred", 0.1)),
+    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
+     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
+     "baseline_real_clips_equal_alpha",
+     both_metrics(EQUAL, "words, centred", 0.1)),
+    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat-tied')),
+    (BASELINE, "mAP {mAP:.1f} to {smoothed_mAP:.1f}, OmAP {OmAP:.1f} to {smoothed_OmAP:.1f}",
+     "baseline_real_clips_smoothing",
+     "`scores of` == 'untouched'"),
+    (COLLAPSE, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
+     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'without')),
+    (COLLAPSE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat-centred')),
+    (COLLAPSE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat')),
+    (COLLAPSE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
+     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
+     "baseline_real_clips_equal_alpha",
+     both_metrics(EQUAL, "meaning, the paper's branch", 0.3)),
+    (README, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
+     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'without')),
+    (README, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat')),
+    (README, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
+     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
+     "baseline_real_clips_equal_alpha",
+     both_metrics(EQUAL, "meaning, the paper's branch", 0.3)),
+    (README, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat-centred')),
+    (README, "mAP {mAP:.1f} to {smoothed_mAP:.1f}, OmAP {OmAP:.1f} to {smoothed_OmAP:.1f}",
+     "baseline_real_clips_smoothing",
+     "`scores of` == 'untouched'"),
+    (FIGURES, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
+     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'without')),
+    (FIGURES, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat')),
+    (FIGURES, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
+     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
+     "baseline_real_clips",
+     both_metrics(REGULARISED, 'concat-centred')),
     (URBAN, "CSCM alone costs {cost:.2f} points [{low:.2f}, {high:.2f}]",
      "semanticac_table2_urbansound8k_differences",
      lambda t: (r := one(t, FROZEN_MN + ALONE)) | dict(cost=-r["difference"])),
