@@ -29,6 +29,16 @@ COLLAPSE, BASELINE = "nbs/beyond/collapse.ipynb", "nbs/beyond/baseline.ipynb"
 URBAN = "nbs/semanticac/table2_urbansound8k.ipynb"
 CORPUS = "nbs/guides/real_corpus.ipynb"
 CHANGE = "{difference:+.2f} [{low_both:+.2f}, {high_both:+.2f}]"
+# mAP and OmAP of baseline_real_clips: a change against plain heads, against dropout alone, at equal weights
+OVER_PLAIN = (
+    "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
+    "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP"
+)
+OVER_DROPOUT = OVER_PLAIN.replace("_plain", "_regularised")
+AT_EQUAL_WEIGHT = (
+    "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and "
+    "{o[difference]:+.2f} [{o[low]:+.2f}, {o[high]:+.2f}] OmAP"
+)
 PLAIN = "head == 'plain' and arm == '{}' and metric == '{}'"
 REGULARISED = "head == 'regularised' and arm == '{}' and metric == '{}'"
 EQUAL = 'question == "{}" and alpha == {} and metric == "{}"'
@@ -281,99 +291,55 @@ STATED = [
      rows(a=FIXED.format(0.3, 60), b=FIXED.format(0.3, 120))),
     (COLLAPSE, "Their difference in OmAP there, {difference:+.2f}", "collapse_real_clips_meaning",
      FROZEN + "'OmAP'"),
-    (BASELINE, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
-     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (BASELINE, OVER_PLAIN, "baseline_real_clips",
      both_metrics(REGULARISED, 'without')),
-    (BASELINE, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
-     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (BASELINE, OVER_PLAIN, "baseline_real_clips",
      both_metrics(PLAIN, 'concat-centred')),
-    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (BASELINE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat')),
-    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (BASELINE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat-centred')),
-    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (BASELINE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'random-centred')),
-    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (BASELINE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'ontology-centred')),
-    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
-     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
-     "baseline_real_clips_equal_alpha",
+    (BASELINE, AT_EQUAL_WEIGHT, "baseline_real_clips_equal_alpha",
      both_metrics(EQUAL, "meaning, the paper's branch", 0.3)),
-    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
-     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
-     "baseline_real_clips_equal_alpha",
+    (BASELINE, AT_EQUAL_WEIGHT, "baseline_real_clips_equal_alpha",
      both_metrics(EQUAL, "meaning, the paper's branch", 0.1)),
-    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
-     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
-     "baseline_real_clips_equal_alpha",
+    (BASELINE, AT_EQUAL_WEIGHT, "baseline_real_clips_equal_alpha",
      both_metrics(EQUAL, "meaning, centred", 0.1)),
-    (BASELINE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
-     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
-     "baseline_real_clips_equal_alpha",
+    (BASELINE, AT_EQUAL_WEIGHT, "baseline_real_clips_equal_alpha",
      both_metrics(EQUAL, "words, centred", 0.1)),
-    (BASELINE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (BASELINE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat-tied')),
     (BASELINE, "mAP {mAP:.1f} to {smoothed_mAP:.1f}, OmAP {OmAP:.1f} to {smoothed_OmAP:.1f}",
      "baseline_real_clips_smoothing",
      "`scores of` == 'untouched'"),
-    (COLLAPSE, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
-     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (COLLAPSE, OVER_PLAIN, "baseline_real_clips",
      both_metrics(REGULARISED, 'without')),
-    (COLLAPSE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (COLLAPSE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat-centred')),
-    (COLLAPSE, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (COLLAPSE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat')),
-    (COLLAPSE, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
-     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
-     "baseline_real_clips_equal_alpha",
+    (COLLAPSE, AT_EQUAL_WEIGHT, "baseline_real_clips_equal_alpha",
      both_metrics(EQUAL, "meaning, the paper's branch", 0.3)),
-    (README, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
-     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (README, OVER_PLAIN, "baseline_real_clips",
      both_metrics(REGULARISED, 'without')),
-    (README, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (README, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat')),
-    (README, "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and {o[difference]:+.2f} "
-     "[{o[low]:+.2f}, {o[high]:+.2f}] OmAP",
-     "baseline_real_clips_equal_alpha",
+    (README, AT_EQUAL_WEIGHT, "baseline_real_clips_equal_alpha",
      both_metrics(EQUAL, "meaning, the paper's branch", 0.3)),
-    (README, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (README, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat-centred')),
     (README, "mAP {mAP:.1f} to {smoothed_mAP:.1f}, OmAP {OmAP:.1f} to {smoothed_OmAP:.1f}",
      "baseline_real_clips_smoothing",
      "`scores of` == 'untouched'"),
-    (FIGURES, "{m[change_plain]:+.2f} [{m[low_plain]:+.2f}, {m[high_plain]:+.2f}] mAP and "
-     "{o[change_plain]:+.2f} [{o[low_plain]:+.2f}, {o[high_plain]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (FIGURES, OVER_PLAIN, "baseline_real_clips",
      both_metrics(REGULARISED, 'without')),
-    (FIGURES, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (FIGURES, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat')),
-    (FIGURES, "{m[change_regularised]:+.2f} [{m[low_regularised]:+.2f}, {m[high_regularised]:+.2f}] mAP and "
-     "{o[change_regularised]:+.2f} [{o[low_regularised]:+.2f}, {o[high_regularised]:+.2f}] OmAP",
-     "baseline_real_clips",
+    (FIGURES, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat-centred')),
     (URBAN, "CSCM alone costs {cost:.2f} points [{low:.2f}, {high:.2f}]",
      "semanticac_table2_urbansound8k_differences",
