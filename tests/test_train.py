@@ -458,15 +458,31 @@ def test_real_clips_give_a_real_run(shared, tmp_path, seed):
     assert len(untouched.metrics["checkpoint"]["sha256"]) == 64
 
 
-def test_float32_is_float32_whatever_was_allowed_before():
+@pytest.mark.parametrize("outside", ["none", "tf32", "ieee"])
+def test_float32_is_float32_whatever_was_allowed_before_and_afterwards_it_is_as_it_was(outside):
     conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
-        torch.backends.fp32_precision = "tf32" # of all backends: torch's newer setting
+        torch.backends.fp32_precision = outside # of all backends: torch's newer setting
+        found = matmul.fp32_precision, conv.fp32_precision
         for precision, value in (("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")):
-            train_module.set_precision(make_config("smoke", precision=precision))
-            assert (matmul.fp32_precision, conv.fp32_precision) == (value, value)
-            assert matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == (value == "tf32") # the older one
+            with train_module.matrix_precision(make_config("smoke", precision=precision)):
+                assert (matmul.fp32_precision, conv.fp32_precision) == (value, value)
+                older = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+                assert older == (value == "tf32", value == "tf32")
+            assert (matmul.fp32_precision, conv.fp32_precision) == found
     finally:
         torch.backends.fp32_precision = "none"
         matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_a_run_leaves_torch_s_precision_as_it_was(tmp_path):
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    train(make_config("smoke", n_train=8, n_eval=8, epochs=1, bootstrap=0), tmp_path, progress=False)
+    assert matmul.fp32_precision == before
+    torch.backends.fp32_precision = "tf32" # the run pinned nothing: torch's setting of all backends holds
+    try:
+        assert before != "none" or matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.fp32_precision = "none"

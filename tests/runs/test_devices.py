@@ -356,11 +356,11 @@ def test_compiled_encoder(tmp_path):
 def test_one_step_on_a_gpu(precision):
     found = []
     for cfg in (replace(SMALL, device="cpu"), replace(SMALL, device="cuda", precision=precision)):
-        train_module.set_precision(cfg)
-        encoder = make_encoder(cfg)
-        data = load_data(cfg, encoder.sample_rate)
-        t = make_trainer(cfg, make_model(cfg, encoder, data.ontology), data, "nowhere", progress=False)
-        assert t.optimizer.defaults["fused"] is (True if cfg.device == "cuda" else None)
-        (batch,) = load_batches(data.train, [range(7)], pin=cfg.device == "cuda")
-        found.append(t.training_step(batch, 0, 4)["loss"])
+        with train_module.matrix_precision(cfg):
+            encoder = make_encoder(cfg)
+            data = load_data(cfg, encoder.sample_rate)
+            t = make_trainer(cfg, make_model(cfg, encoder, data.ontology), data, "nowhere", progress=False)
+            assert t.optimizer.defaults["fused"] is (True if cfg.device == "cuda" else None)
+            (batch,) = load_batches(data.train, [range(7)], pin=cfg.device == "cuda")
+            found.append(t.training_step(batch, 0, 4)["loss"])
     assert found[1] == pytest.approx(found[0], abs=1e-4 if precision == "float32" else 2e-2)
