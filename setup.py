@@ -31,8 +31,11 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        "dev": requirements("dev", "listening", "devices"),
+        "dev": requirements("dev", "listening", "devices", "metrics", "onnx", "hub"),
         "paper": requirements("paper"),
+        "metrics": requirements("metrics"),
+        "onnx": requirements("onnx"),
+        "hub": requirements("hub"),
         "listening": requirements("listening"),
         "devices": requirements("devices"),
         "browser": requirements("browser"),

@@ -37,7 +37,7 @@ INSIDE = {
         {"base"},
         {"psla", "panns", "ast", "passt", "htsat", "mn", "vggish", "hf"},
     ],
-    "metrics": [{"ap"}, {"ontology_ap"}, {"intervals", "embeddings", "torchmetric"}],
+    "metrics": [{"ap"}, {"ontology_ap"}, {"intervals", "embeddings", "device", "scorer"}, {"torchmetric"}],
     "runs": [{"recipe"}, {"config"}, {"folder"}, {"devices", "origin"}, {"trainer", "plan"},
              {"comparison"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
