@@ -20,7 +20,7 @@ FLOORS = [
     {"ontology", "encoders", "results", "papermill"},
     {"text", "data", "metrics", "model"},
     {"beyond"},
-    {"runs", "tagger"},
+    {"runs", "tagger"}, # `tagger` holds the files of a model, which `train` writes
     {"train", "semanticac", "perception", "export"},
     {"cli"},
 ]
@@ -42,6 +42,7 @@ INSIDE = {
              {"comparison"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
+    "tagger": [{"model_file"}],
     "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],
 }
 NAMES_IN_SIGHT = {

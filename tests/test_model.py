@@ -1,12 +1,16 @@
 """The model: its parts, a text branch from outside the package, scores of batches."""
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from spa_lib.beyond import BRANCHES
 from spa_lib.data import Batch
-from spa_lib.losses import spa_loss
-from spa_lib.model import SPAModel, TextBranch, predict
+from spa_lib.losses import spa_loss, tagging_loss, total_loss
+from spa_lib.model import SPALoss, SPAModel, TextBranch, predict
 
 T_HAT = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
 
@@ -103,3 +107,89 @@ def test_a_hidden_layer_of_p_a():
     assert logits.shape == (6, 5) and E_a.shape == (6, 8)
     assert {name: tuple(p.shape) for name, p in model.p_a.named_parameters() if name.endswith("weight")} == {
         "0.weight": (32, 16), "3.weight": (8, 32)}
+
+
+DISTANCES = torch.tensor(
+    [[0, 1, 2, 3, 3], [1, 0, 1, 2, 2], [2, 1, 0, 1, 3], [3, 2, 1, 0, 4], [3, 2, 3, 4, 0]])
+
+
+def spa_and_its_input(branch="trained", alpha=0.3):
+    torch.manual_seed(1)
+    model = SPAModel(Given(), T_HAT, 8, BRANCHES[branch])
+    spa = SPALoss(T_HAT, DISTANCES, 8, alpha, BRANCHES[branch])
+    spa.text.load_state_dict(model.text.state_dict())
+    x, y = batch()
+    logits, E_a = model(x)
+    return model, spa, logits.detach().requires_grad_(), E_a.detach().requires_grad_(), y
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_spa_loss_alone_is_the_loss_of_the_model(branch):
+    model, spa, logits, E_a, y = spa_and_its_input(branch)
+    expected, parts = total_loss(logits, E_a, model.label_embeddings(), y, DISTANCES, 0.3, align=model.align)
+    assert spa(logits, E_a, y, model.c_a) == expected
+    assert spa.parts(logits, E_a, y, model.c_a)[1] == parts
+
+
+def test_spa_loss_moves_p_t_and_the_tagger():
+    _, spa, logits, E_a, y = spa_and_its_input()
+    spa(logits, E_a, y).backward()
+    assert {name for name, p in spa.named_parameters()} == {"text.p_t.weight", "text.p_t.bias"}
+    assert all(p.grad.abs().sum() > 0 for p in [logits, E_a, *spa.parameters()])
+
+
+def test_spa_loss_without_alignment_needs_no_embeddings():
+    _, spa, logits, _, y = spa_and_its_input(alpha=0.0)
+    assert spa(logits, None, y) == tagging_loss(logits, y, DISTANCES)
+
+
+def test_spa_loss_pickles_copies_and_loads():
+    _, spa, logits, E_a, y = spa_and_its_input()
+    expected = spa(logits, E_a, y)
+    for again in (pickle.loads(pickle.dumps(spa)), copy.deepcopy(spa)):
+        assert again(logits, E_a, y) == expected and again.alpha == spa.alpha
+    fresh = SPALoss(torch.zeros_like(T_HAT), torch.zeros_like(DISTANCES), 8, 0.3)
+    assert fresh.load_state_dict(spa.state_dict()) and fresh(logits, E_a, y) == expected
+    assert set(spa.state_dict()) == {"distances", "text.T_hat", "text.p_t.weight", "text.p_t.bias"}
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        SPALoss(T_HAT[:3], DISTANCES[:3, :3], 8).load_state_dict(spa.state_dict())
+
+
+def test_spa_loss_moves_to_another_device_whole():
+    spa = spa_and_its_input()[1].to("meta")
+    assert {t.device.type for t in spa.state_dict().values()} == {"meta"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_spa_loss_on_a_gpu_is_the_same():
+    _, spa, logits, E_a, y = spa_and_its_input()
+    expected = spa(logits, E_a, y)
+    found = spa.to("cuda")(logits.cuda(), E_a.cuda(), y.cuda())
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_spa_loss_is_float32_under_autocast():
+    _, spa, logits, E_a, y = spa_and_its_input()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = spa(logits, E_a, y)
+    assert loss.dtype == torch.float32 and loss == spa(logits, E_a, y)
+
+
+def test_spa_loss_keeps_arrays_of_its_own():
+    T_hat, distances = T_HAT.numpy().copy(), DISTANCES.numpy().astype(np.int8)
+    spa = SPALoss(T_hat, distances, 8)
+    T_hat[:], distances[:] = 0, 0
+    assert spa.text.T_hat.abs().sum() > 0 and torch.equal(spa.distances, DISTANCES.to(torch.int8))
+
+
+@pytest.mark.parametrize("fault, sentence", [
+    (dict(text_features=T_HAT[0]), "one row a class"),
+    (dict(distances=DISTANCES[:4]), r"for the 5 rows of text_features; got shape \(4, 5\)"),
+    (dict(distances=torch.eye(5)), "similarities are no distances"),
+    (dict(distances=-DISTANCES), "not negative"),
+    (dict(distances=DISTANCES.float().fill_(torch.nan)), "not negative"),
+    (dict(alpha=-1.0), "alpha must be 0 or more"),
+])
+def test_spa_loss_refuses_when_it_is_made(fault, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        SPALoss(**dict(text_features=T_HAT, distances=DISTANCES, dim=8) | fault)

@@ -1,24 +1,13 @@
 """Audio encoders: waveform in, one vector or 527 logits out. Importing this registers all of them."""
 from .augment import Augment
 from .base import (
-    Encoder,
-    Frozen,
-    OfficialHead,
-    check_length,
-    create_encoder,
-    encoder_class,
-    encoder_names,
-    read_options,
+    Encoder, Frozen, OfficialHead, check_length, create_encoder, encoder_class, encoder_names, read_options,
     register_encoder,
 )
 from .blocks import Block
 from .checkpoints import (
-    CHECKPOINTS,
-    CheckpointError,
-    Released,
-    find_checkpoint,
-    load_official,
-    read_checkpoint,
+    CHECKPOINTS, CheckpointError, Released, SavedEncoder, find_checkpoint, load_official, read_checkpoint,
+    read_description, saved_encoder,
 )
 
 # Each registers itself. This is the order of encoder_names(): the paper's Table 1, then mn.
@@ -30,7 +19,8 @@ from .htsat import HTSAT
 from .mn import MN
 
 __all__ = [
-    "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder", "Frozen",
-    "OfficialHead", "PaSST", "Released", "check_length", "create_encoder", "encoder_class", "encoder_names",
-    "find_checkpoint", "load_official", "read_checkpoint", "read_options", "register_encoder",
+    "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder",
+    "Frozen", "OfficialHead", "PaSST", "Released", "SavedEncoder", "check_length", "create_encoder",
+    "encoder_class", "encoder_names", "find_checkpoint", "load_official", "read_checkpoint",
+    "read_description", "read_options", "register_encoder", "saved_encoder",
 ]

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'checked_wave', 'Encoder', 'register_encoder', 'encoder_names', 'encoder_class', 'file_options',
-           'check_front_end', 'quick_norms', 'create_encoder', 'read_options', 'check_length', 'Frozen', 'OfficialHead']
+           'check_front_end', 'quick_norms', 'built', 'size_of_saved', 'create_encoder', 'read_options', 'check_length',
+           'Frozen', 'OfficialHead']
 
 # %% ../../nbs/02a_encoders.ipynb #cell-2
 import inspect
@@ -95,6 +96,7 @@ class Encoder(nn.Module):
         self.max_samples = front_end.max_samples # what is longer is cut; None: nothing is
         self.augment = augment
         self.checkpoint: dict[str, str]|None = None # "path", "name", "sha256" of the file that was loaded
+        self.options: dict[str, Any]|None = None # of the constructor; `create_encoder` notes them
         self.front_end = front_end
 
     @property
@@ -216,7 +218,7 @@ def file_options(
     if beside:
         known |= cls.options_from_hugging_face(beside, state)
     shapes: dict[str, Any] = {}
-    if size == "base" and cls.checkpoint_key in state:
+    if size == "base" and cls.checkpoint_key in state and not found.saved:
         needed = inspect.signature(cls.options_from).parameters
         given = {option: value for option, value in (known | asked).items() if option in needed}
         try:
@@ -258,14 +260,39 @@ def quick_norms(encoder: nn.Module) -> nn.Module: # the same
             module.momentum = max(module.momentum or 0.0, 0.1)
     return encoder
 
+# %% ../../nbs/02a_encoders.ipynb #90c3dfbf
+def built(
+    cls: type[Encoder],
+    size: str, # "base", "tiny", ...
+    options: dict[str, Any], # of the constructor
+) -> Encoder: # in evaluation mode, with fresh weights
+    "An encoder that knows the options that it was made with, so that it can be made once more."
+    encoder = cls(size=size, **options)
+    encoder.options = options
+    if size == "tiny":
+        quick_norms(encoder)
+    return encoder.eval()
+
+# %% ../../nbs/02a_encoders.ipynb #f17a6793
+def size_of_saved(
+    found: Found, # the model of a run
+    size: str, # as asked for; "base", the default, stands for that of the file
+) -> str:
+    "The size of a run's encoder. CheckpointError where another one was asked for."
+    assert found.saved is not None, "a released file has no such size"
+    if size not in ("base", found.saved.size):
+        raise CheckpointError(f"{found.path} holds {found.saved.name} in the size {found.saved.size!r}, and "
+                              f"{size!r} was asked for. Leave the size out, or choose another file")
+    return found.saved.size
+
 # %% ../../nbs/02a_encoders.ipynb #cell-38
 def create_encoder(
     name: str, # one of encoder_names()
     size: str = "base", # "base", "tiny", or another size of that encoder
-    checkpoint: str|Path|None = None, # a released file, or its name in CHECKPOINTS; None: fresh weights
+    checkpoint: str|Path|None = None, # released or of a run: a file, or a name in CHECKPOINTS; None: fresh
     **options, # the encoder's own: clip_seconds, front_end, augment, ...
 ) -> Encoder: # in evaluation mode
-    """Make an encoder by name, with fresh weights or with the authors' own.
+    """Make an encoder by name, with fresh weights, the authors' own, or those of a run's `model.safetensors`.
 
     Raises ValueError for an unknown name, size or option, FileNotFoundError for a file that is not there,
     CheckpointError for one that does not fit."""
@@ -275,14 +302,16 @@ def create_encoder(
     for option in options:
         one_of(option, known, f"option of {name}")
     if checkpoint is None:
-        encoder = cls(size=size, **{**defaults, **options})
-        if size == "tiny":
-            quick_norms(encoder)
-        return encoder.eval()
+        return built(cls, size, defaults | options)
     found = find_checkpoint(name, checkpoint)
-    beside = read_hugging_face(found.path)
-    state = cls.convert(read_checkpoint(found.path))
-    encoder = cls(size=size, **defaults | file_options(cls, size, found, state, beside, options) | options)
+    state, beside = read_checkpoint(found.path), None
+    if found.saved:
+        size = size_of_saved(found, size)
+        defaults = cls.sizes[size]
+        state = {key.removeprefix("encoder."): state[key] for key in state if key.startswith("encoder.")}
+    else:
+        beside, state = read_hugging_face(found.path), cls.convert(state)
+    encoder = built(cls, size, defaults | file_options(cls, size, found, state, beside, options) | options)
     if beside:
         if "front_end" not in options:
             check_front_end(encoder, beside)
