@@ -21,7 +21,7 @@ MODULES = sorted(p for p in (ROOT / "spa_lib").rglob("*.py") if p.name not in ("
 TOP_LEVEL = {
     "nbs", "spa_lib", "tests", "figures", "workflow",
     "README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE",
-    "settings.ini", "setup.py", "MANIFEST.in", "ruff.toml", "mypy.ini", "Makefile",
+    "settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "ruff.toml", "mypy.ini", "Makefile",
 }
 HEAVY = {
     "librosa", "umap", "soundfile", "av", "soxr", "webdataset", "snakemake", "ipywidgets", "matplotlib",
