@@ -2,13 +2,13 @@
 
     python tests/wheel/environment.py [--folder FOLDER]
 
-The wheel is built from the sdist, so a file that the sdist lacks is missed here. The environment is a new one
-with nothing in it but pip. The wheel itself is installed by pip. What it requires is not downloaded again: the
-distributions of the running environment that the wheel's requirements name, with all that these require, are
-linked into the new one, and `pip check` compares their versions with the requirements. Everything else, such as
+The wheel is built from the sdist, so a file that the sdist lacks is missed here. The environment is new, with
+nothing in it but pip, and pip installs the wheel itself. What the wheel requires is not downloaded again: the
+distributions of the running environment that its requirements name, with all that these require, are linked
+into the new one, and `pip check` compares their versions with the requirements. Everything else, such as
 matplotlib or an extra, is not there. So this tests the files, the metadata and the completeness of the
-requirements, with the versions that are installed here; it does not test that an index offers them, nor other
-versions. The workflow on GitHub installs from the index instead.
+requirements, with the versions that are installed here. It does not test that an index offers them, nor other
+versions: the workflow on GitHub installs from the index.
 """
 import argparse
 import re
@@ -75,7 +75,8 @@ def check(folder):
     """Build, install and run in a folder, and say what came of it."""
     begun = time.perf_counter()
     sdist, wheel = build(folder / "dist")
-    print(f"{sdist.name} {sdist.stat().st_size/2**20:.1f} MB, {wheel.name} {wheel.stat().st_size/2**20:.1f} MB")
+    for made in (sdist, wheel):
+        print(f"{made.name} {made.stat().st_size/2**20:.1f} MB")
     venv.create(folder / "venv", with_pip=True, symlinks=True)
     python = folder / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
