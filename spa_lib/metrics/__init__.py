@@ -35,6 +35,14 @@ from .embeddings import (
     text_statistics,
     uniformity,
 )
+from .hierarchical import (
+    HierarchicalF,
+    hierarchical_distance,
+    hierarchical_f,
+    lca_heights,
+    mistake_severity,
+    with_nodes_above,
+)
 from .intervals import (
     INTERVALS,
     METRICS,
@@ -79,12 +87,14 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "AVERAGES", "EMPTY", "INTERVALS", "METRICS", "PLAIN_COSTS", "WEIGHTINGS", "AudioStatistics", "Chance",
-    "Comparison", "Interval", "OmAP", "ap_naive", "ap_of_classes", "as_array", "auc", "average_precision",
-    "average_precision_with_costs", "bootstrap", "chance", "checked_distances", "checked_levels",
-    "checked_scores", "checked_targets", "checked_weights", "class_ap", "class_auc", "columns",
-    "count_reached", "d_prime", "distances_and_levels", "effective_rank", "keep_labelled", "level_weights",
-    "mean_average_precision", "mean_cosine", "mean_of_classes", "measure", "nearest_positive", "omap",
-    "omap_naive", "omap_of_tensors", "omap_on_device", "omap_score", "omap_scorer", "omap_terms",
+    "Comparison", "HierarchicalF", "Interval", "OmAP", "ap_naive", "ap_of_classes", "as_array", "auc",
+    "average_precision", "average_precision_with_costs", "bootstrap", "chance", "checked_distances",
+    "checked_levels", "checked_scores", "checked_targets", "checked_weights", "class_ap", "class_auc",
+    "columns", "count_reached", "d_prime", "distances_and_levels", "effective_rank", "hierarchical_distance",
+    "hierarchical_f", "keep_labelled", "lca_heights", "level_weights", "mean_average_precision",
+    "mean_cosine", "mean_of_classes", "measure", "mistake_severity", "nearest_positive", "omap", "omap_naive",
+    "omap_of_tensors", "omap_on_device", "omap_score", "omap_scorer", "omap_terms",
     "ontology_average_precision", "ontology_order", "paired_bootstrap", "paired_interval", "per_class_gain",
     "random_ap", "refuse_faults", "resampled", "tensors_of", "text_statistics", "uniformity",
+    "with_nodes_above",
 ]
