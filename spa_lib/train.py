@@ -38,7 +38,15 @@ from spa_lib.data import (
     split_by_recording,
     without_leaks,
 )
-from .encoders import Encoder, Frozen, OfficialHead, check_length, create_encoder, read_options
+from spa_lib.encoders import (
+    Encoder,
+    Frozen,
+    OfficialHead,
+    check_length,
+    create_encoder,
+    encoder_parameters,
+    read_options,
+)
 from .losses import total_loss
 from .metrics import AudioStatistics, mean_average_precision, measure, omap, text_statistics
 from .model import SPAModel
@@ -171,7 +179,7 @@ def make_encoder(cfg: RunConfig) -> Encoder:
 
     Raises ValueError where a checkpoint was made for shorter clips and would cut these."""
     options: dict = dict(augment="recipe") if cfg.augment else {}
-    if not cfg.checkpoint:
+    if not cfg.checkpoint and "clip_seconds" in encoder_parameters(cfg.encoder):
         options["clip_seconds"] = cfg.clip_seconds
     options |= read_options(cfg.encoder, cfg.encoder_options)
     with seeded("encoder", cfg.seed):

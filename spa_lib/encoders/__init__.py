@@ -4,10 +4,15 @@ from .base import (
     Encoder,
     Frozen,
     OfficialHead,
+    Wrapped,
     check_length,
+    checkpoint_digest,
     create_encoder,
     encoder_class,
+    encoder_label,
     encoder_names,
+    encoder_parameters,
+    encoder_sizes,
     read_options,
     register_encoder,
 )
@@ -28,9 +33,10 @@ from .ast import AST
 from .passt import PaSST
 from .htsat import HTSAT
 from .mn import MN
+from .hf import Transformer
 
 __all__ = [
     "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder", "Frozen",
-    "OfficialHead", "PaSST", "Released", "check_length", "create_encoder", "encoder_class", "encoder_names",
-    "find_checkpoint", "load_official", "read_checkpoint", "read_options", "register_encoder",
+    "OfficialHead", "PaSST", "Released", "Transformer", "Wrapped", "check_length", "checkpoint_digest", "create_encoder",
+    "encoder_class", "encoder_label", "encoder_names", "encoder_parameters", "encoder_sizes", "find_checkpoint", "load_official", "read_checkpoint", "read_options", "register_encoder",
 ]

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NonNegativeInt', 'PositiveInt', 'NonNegativeFloat', 'Local', 'AUDIOSET', 'SCALES', 'PRETRAINED', 'BY_ENCODER',
-           'AtLeast', 'LessThan', 'OneOf', 'NamePart', 'local_fields', 'checked_config', 'ModelConfig', 'ClipsConfig',
-           'RecipeConfig', 'RunConfig', 'released_checkpoint', 'published_recipe', 'start_values', 'check_together',
-           'make_config', 'parse_values', 'parse_where', 'variant_of', 'variant_values', 'identity', 'config_hash',
-           'encoder_of', 'run_name', 'runs_dir']
+           'AtLeast', 'LessThan', 'OneOf', 'EncoderName', 'NamePart', 'local_fields', 'checked_config', 'ModelConfig',
+           'ClipsConfig', 'RecipeConfig', 'RunConfig', 'released_checkpoint', 'published_recipe', 'start_values',
+           'check_together', 'make_config', 'parse_values', 'parse_where', 'variant_of', 'variant_values', 'identity',
+           'config_hash', 'encoder_of', 'run_name', 'runs_dir']
 
 # %% ../../nbs/runs/config.ipynb #cell-2
 import hashlib
@@ -22,7 +22,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 # %% ../../nbs/runs/config.ipynb #7a43bedc
 from ..beyond import BRANCHES
 from ..data import SOURCES
-from ..encoders import encoder_names, read_options
+from spa_lib.encoders import (
+    encoder_class,
+    encoder_label,
+    encoder_parameters,
+    encoder_sizes,
+    read_options,
+)
 from ..ontology import METHODS
 from .recipe import OPTIMIZERS, SAMPLERS, SCHEDULES, run_values
 from ..text import CONTROLS
@@ -55,6 +61,13 @@ class OneOf:
     def check(self, name: str, value: str) -> None:
         "ValueError that names the field and the nearest valid name, where `value` is none of them."
         one_of(value, self.names() if callable(self.names) else self.names, name)
+
+@dataclass(frozen=True)
+class EncoderName:
+    "What `create_encoder` takes, written beside its field: a registered name, hf:OWNER/NAME or hf:FOLDER."
+    def check(self, name: str, value: str) -> None:
+        "ValueError that names the nearest encoder, where it is none. Looks at no file."
+        encoder_class(value)
 
 @dataclass(frozen=True)
 class NamePart:
@@ -126,7 +139,7 @@ def checked_config(
 @dataclass(frozen=True)
 class ModelConfig:
     "The tagger, its checkpoint, the text branch and the loss."
-    encoder: Annotated[str, OneOf(encoder_names)] = "ast"    # tagger: see spa_lib.encoders.encoder_names()
+    encoder: Annotated[str, EncoderName()] = "ast"           # tagger: see spa_lib.encoders.encoder_names()
     size: str = "tiny"                 # of the encoder: "tiny", "base", ...
     checkpoint: str|None = None        # file, or name in the checkpoint table; "" trains from scratch
     encoder_options: str = ""          # further options of it: "n_mels=64 hop=160", "front_end=paper"
@@ -261,6 +274,9 @@ def check_together(cfg: RunConfig) -> None:
     if cfg.balanced and cfg.sampler == "weighted-without" and not cfg.epoch_clips:
         raise ValueError("balanced sampling draws without replacement: set epoch_clips to fewer than all "
                          "clips, or balanced=False")
+    # not every encoder brings an augmentation
+    if cfg.augment and "augment" not in encoder_parameters(cfg.encoder):
+        raise ValueError(f"{cfg.encoder} has no augmentation of its own: set augment=False")
     # a frozen encoder sees each clip once
     if cfg.freeze and (cfg.mixup_rate or cfg.augment):
         raise ValueError("freeze computes X_hat of each clip once: set mixup_rate=0 and augment=False")
@@ -280,6 +296,8 @@ def make_config(
     given = {name: value for name, value in values.items() if value is not None}
     if given.get("checkpoint") == "": given["checkpoint"] = None
     cfg = checked_config(RunConfig, start_values(scale, given) | given)
+    if "size" not in given and cfg.size not in encoder_sizes(cfg.encoder):
+        cfg = replace(cfg, size="base") # an encoder from outside, whose size the scale cannot know
     check_together(cfg)
     return replace(cfg, epochs=0) if cfg.head == "official" else cfg # a released head is not trained
 
@@ -341,9 +359,12 @@ def variant_values(
 def identity(
     cfg: Any, # a RunConfig, or the configuration of the second paper
 ) -> dict: # field -> value
-    "What makes a run this run: every field that is not `Local`; a checkpoint counts by its file name."
+    """What makes a run this run: every field that is not `Local`.
+
+    A checkpoint counts by its file name, and the folder in "hf:FOLDER" by its last part."""
     local = local_fields(type(cfg))
     values = {name: value for name, value in asdict(cfg).items() if name not in local}
+    values["encoder"] = encoder_label(cfg.encoder)
     if cfg.checkpoint:
         released = getattr(cfg, "released", {}) # name in the checkpoint table -> its file
         values["checkpoint"] = released.get(cfg.checkpoint, Path(cfg.checkpoint).name)
@@ -361,13 +382,15 @@ def encoder_of(
     cfg: RunConfig,
 ) -> str: # "ast tiny", "mn base frozen"
     "Which row of a table a run belongs to."
-    return f"{cfg.encoder} {cfg.size}{' frozen' if cfg.freeze else ''}"
+    return f"{encoder_label(cfg.encoder)} {cfg.size}{' frozen' if cfg.freeze else ''}"
 
 def run_name(
     cfg: RunConfig,
 ) -> str: # "ast-tiny-synth-concat-seed0-0123456789"
     "The folder name of a run: what a reader looks for, then the hash."
-    encoder = encoder_of(cfg).replace(" ", "-")
+    encoder = re.sub(r"[^A-Za-z0-9_.-]+", "_", encoder_of(cfg).replace(" ", "-"))
+    if len(encoder) > 100: # of a folder with a long name; the hash holds all of it
+        encoder = f"{encoder[:80]}-{cfg.size}"
     variant = f"{variant_of(cfg)}-{cfg.tag}" if cfg.tag else variant_of(cfg)
     return f"{encoder}-{cfg.source}-{variant}-seed{cfg.seed}-{config_hash(cfg)}"
 
