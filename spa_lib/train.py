@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLLAPSED', 'Data', 'read_table', 'both_sides', 'list_clips', 'load_data', 'matrix_precision', 'make_encoder',
            'make_model', 'freeze_encoder', 'SPATask', 'make_trainer', 'text_at_both_ends', 'warn_of_collapse',
-           'write_scores', 'train', 'train_all']
+           'write_model', 'write_scores', 'train', 'train_all']
 
 # %% ../nbs/04_train.ipynb #cell-3
 import os
@@ -66,6 +66,7 @@ from spa_lib.runs import (
     describe_run,
     device_name,
     first_alone,
+    identity,
     init_processes,
     is_finished,
     keep_last,
@@ -78,6 +79,7 @@ from spa_lib.runs import (
     write_config,
     write_results,
 )
+from .tagger import describe_model, save_model
 from .text import label_features
 from .utils import pick_device, seeded, torch_threads
 
@@ -312,24 +314,44 @@ def warn_of_collapse(name: str, ends: dict[str, dict]) -> None:
                       "from another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb",
                       stacklevel=4) # where `train` is called
 
+# %% ../nbs/04_train.ipynb #ae95653d
+def write_model(
+    folder: Path,
+    cfg: RunConfig,
+    ontology: Ontology, # of the classes
+    model: SPAModel|OfficialHead, # which does not hold a frozen encoder
+    encoder: Encoder,
+    metrics: dict, # as in metrics.json
+) -> None:
+    "The whole model as `spa_lib.tagger` loads it, without the corpus and without the checkpoint."
+    scores = {name: value for name, value in metrics.items() if name != "gauges"}
+    description = describe_model(
+        model, ontology, encoder, cfg.clip_seconds, cfg.pad,
+        text=dict(model=cfg.text_model, method=cfg.method),
+        run=dict(name=folder.name, config_hash=config_hash(cfg), config=identity(cfg)),
+        scores=scores)
+    save_model(folder, model, description, encoder)
+
 # %% ../nbs/04_train.ipynb #cell-30
 def write_scores(
     folder: Path,
     cfg: RunConfig,
     data: Data,
-    checkpoint: dict|None, # what the encoder read, where it read a file
+    model: SPAModel|OfficialHead,
+    encoder: Encoder, # of the model, also where it is frozen
     trainer: Trainer|None, # None where nothing was trained
     scores: np.ndarray, # [N, C] of the evaluation clips
 ) -> None:
-    "Measure, and write the results into the run folder, which is then finished."
+    "Measure, and write the model and the results into the run folder, which is then finished."
     clips = data.evaluate
     recordings = clips.table.recording
     seconds = trainer.seconds if trainer else 0.0
     metrics: dict = measure(clips.targets, scores, data.ontology, recordings, cfg.bootstrap)
-    metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, checkpoint, seconds)
+    metrics |= describe_run(config_hash(cfg), cfg.seed, data.train, clips, encoder.checkpoint, seconds)
     metrics |= dict(n_classes=len(data.ontology), device=device_name(pick_device(cfg.device)),
                     left_out=dict(Counter(p["problem"] for p in data.problems)),
                     gauges=text_at_both_ends(trainer) if trainer else {})
+    write_model(folder, cfg, data.ontology, model, encoder, metrics)
     keep_last(folder) # before the run is finished: a finished one is not opened again
     write_results(folder, metrics, clips.clip_ids, data.ontology.mids, clips.targets, scores, recordings)
 
@@ -383,7 +405,7 @@ def _train_in(folder: Path, cfg: RunConfig, progress: bool, processes: Processes
             warn_of_collapse(folder.name, text_at_both_ends(trainer))
     scores = predict_clips(model, data.evaluate, cfg.batch_size, device, processes, cfg.workers)
     if processes.main:
-        write_scores(folder, cfg, data, getattr(encoder, "checkpoint", None), trainer, scores)
+        write_scores(folder, cfg, data, model, encoder, trainer, scores)
     agree(processes, "finished", "the end of the run") # the others wait for the files
     return read_run(folder)
 

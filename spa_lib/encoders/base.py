@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ENCODERS', 'FAMILIES', 'checked_wave', 'Encoder', 'is_encoder', 'register_encoder', 'encoder_names',
            'register_family', 'family_of', 'encoder_class', 'encoder_sizes', 'encoder_parameters', 'encoder_label',
-           'checkpoint_digest', 'file_options', 'check_front_end', 'quick_norms', 'Wrapped', 'create_wrapped',
-           'checkpoint_keys', 'create_encoder', 'read_options', 'check_length', 'Frozen', 'OfficialHead']
+           'checkpoint_digest', 'file_options', 'check_front_end', 'quick_norms', 'Wrapped', 'tensors_of_encoder',
+           'create_wrapped', 'checkpoint_keys', 'built', 'size_of_saved', 'create_encoder', 'read_options',
+           'check_length', 'Frozen', 'OfficialHead']
 
 # %% ../../nbs/02a_encoders.ipynb #cell-2
 import inspect
@@ -33,7 +34,7 @@ from spa_lib.encoders.checkpoints import (
     read_hugging_face,
 )
 from .frontend import FrontEnd
-from ..utils import one_of
+from ..utils import one_of, sha256_of
 
 # %% ../../nbs/02a_encoders.ipynb #cell-8
 def checked_wave(
@@ -257,9 +258,12 @@ def checkpoint_digest(
     checkpoint: str|Path|None, # as `create_encoder` takes it
 ) -> str|None: # None where there is no file, or where it is not on this machine
     "SHA-256 of the files that an encoder's weights would be read from."
-    if family := family_of(encoder):
+    family = family_of(encoder)
+    if family and not checkpoint:
         return family.digest(encoder)
-    if checkpoint and Path(checkpoint).expanduser().exists():
+    if family and checkpoint and Path(checkpoint).expanduser().is_file():
+        return sha256_of(Path(checkpoint).expanduser())
+    if not family and checkpoint and Path(checkpoint).expanduser().exists():
         return find_checkpoint(encoder, checkpoint).sha256
     return None
 
@@ -279,7 +283,7 @@ def file_options(
     if beside:
         known |= cls.options_from_hugging_face(beside, state)
     shapes: dict[str, Any] = {}
-    if size == "base" and cls.checkpoint_key in state:
+    if size == "base" and cls.checkpoint_key in state and not found.saved:
         needed = inspect.signature(cls.options_from).parameters
         given = {option: value for option, value in (known | asked).items() if option in needed}
         try:
@@ -364,6 +368,12 @@ class Wrapped(Encoder):
         "It has no head over AudioSet's classes: NotImplementedError."
         raise NotImplementedError(f"{self.name} has embed alone, and no head over AudioSet's classes")
 
+def tensors_of_encoder(
+    state: dict[str, Tensor], # of the model of a run
+) -> dict[str, Tensor]: # by the encoder's own keys
+    "Those that begin with `encoder.`."
+    return {key.removeprefix("encoder."): state[key] for key in state if key.startswith("encoder.")}
+
 def create_wrapped(
     name: str, # of what is registered
     size: str,
@@ -372,16 +382,21 @@ def create_wrapped(
 ) -> Wrapped:
     "Make an encoder that is no `Encoder` from outside. CheckpointError where a file does not fit."
     made_by, found = encoder_class(name), None
-    options = encoder_sizes(name)[size] | options
     if checkpoint is not None:
         found = find_checkpoint(name, checkpoint)
-        if reads_itself := "checkpoint" in inspect.signature(made_by).parameters:
-            options["checkpoint"] = str(found.path)
+        reads_itself = "checkpoint" in inspect.signature(made_by).parameters and not found.saved
+        if reads_itself:
+            options = options | {"checkpoint": str(found.path)}
+        elif found.saved:
+            options = found.saved.options | options
+    options = encoder_sizes(name)[size] | options
     encoder = Wrapped(name, made_by(**options), size)
     encoder.options = {option: value for option, value in options.items() if option != "checkpoint"}
     if found:
         if not reads_itself:
-            state = {f"network.{key}": value for key, value in read_checkpoint(found.path).items()}
+            state = read_checkpoint(found.path)
+            own = {f"network.{key}": value for key, value in state.items()}
+            state = tensors_of_encoder(state) if found.saved else own
             load_official(encoder, state, str(found.path), checkpoint_keys())
         encoder.checkpoint = {"path": str(found.path), "name": found.path.name, "sha256": found.sha256}
     return encoder
@@ -390,14 +405,39 @@ def checkpoint_keys() -> dict[str, str]: # by encoder
     "A key that only the checkpoints of an encoder have, where one is known."
     return {name: key for name, cls in ENCODERS.items() if (key := getattr(cls, "checkpoint_key", ""))}
 
+# %% ../../nbs/02a_encoders.ipynb #90c3dfbf
+def built(
+    cls: type[Encoder],
+    size: str, # "base", "tiny", ...
+    options: dict[str, Any], # of the constructor
+) -> Encoder: # in evaluation mode, with fresh weights
+    "An encoder that knows the options that it was made with, so that it can be made once more."
+    encoder = cls(size=size, **options)
+    encoder.options = options
+    if size == "tiny":
+        quick_norms(encoder)
+    return encoder.eval()
+
+# %% ../../nbs/02a_encoders.ipynb #f17a6793
+def size_of_saved(
+    found: Found, # the model of a run
+    size: str, # as asked for; "base", the default, stands for that of the file
+) -> str:
+    "The size of a run's encoder. CheckpointError where another one was asked for."
+    assert found.saved is not None, "a released file has no such size"
+    if size not in ("base", found.saved.size):
+        raise CheckpointError(f"{found.path} holds {found.saved.name} in the size {found.saved.size!r}, and "
+                              f"{size!r} was asked for. Leave the size out, or choose another file")
+    return found.saved.size
+
 # %% ../../nbs/02a_encoders.ipynb #cell-38
 def create_encoder(
     name: str, # one of encoder_names(), or "hf:OWNER/NAME", "hf:FOLDER"
     size: str = "base", # "base", "tiny", or another size of that encoder
-    checkpoint: str|Path|None = None, # a released file, or its name in CHECKPOINTS; None: fresh weights
+    checkpoint: str|Path|None = None, # released or of a run: a file, or a name in CHECKPOINTS; None: fresh
     **options, # the encoder's own: clip_seconds, front_end, augment, ...
 ) -> Encoder: # in evaluation mode
-    """Make an encoder by name, with fresh weights or with the authors' own.
+    """Make an encoder by name, with fresh weights, the authors' own, or those of a run's `model.safetensors`.
 
     Raises ValueError for an unknown name, size or option, FileNotFoundError for a file that is not there,
     CheckpointError for one that does not fit."""
@@ -410,14 +450,16 @@ def create_encoder(
     if not is_encoder(cls):
         return create_wrapped(name, size, checkpoint, options).eval()
     if checkpoint is None:
-        encoder = cls(size=size, **{**defaults, **options})
-        if size == "tiny":
-            quick_norms(encoder)
-        return encoder.eval()
+        return built(cls, size, defaults | options)
     found = find_checkpoint(name, checkpoint)
-    beside = read_hugging_face(found.path)
-    state = cls.convert(read_checkpoint(found.path))
-    encoder = cls(size=size, **defaults | file_options(cls, size, found, state, beside, options) | options)
+    state, beside = read_checkpoint(found.path), None
+    if found.saved:
+        size = size_of_saved(found, size)
+        defaults = cls.sizes[size]
+        state = tensors_of_encoder(state)
+    else:
+        beside, state = read_hugging_face(found.path), cls.convert(state)
+    encoder = built(cls, size, defaults | file_options(cls, size, found, state, beside, options) | options)
     if beside:
         if "front_end" not in options:
             check_front_end(encoder, beside)

@@ -27,8 +27,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% ../../nbs/encoders/hf.ipynb #hf000004
-from .base import Encoder, checked_wave, register_family
-from .checkpoints import CheckpointError, check_file
+from .base import Encoder, checked_wave, register_family, tensors_of_encoder
+from spa_lib.encoders.checkpoints import (
+    CheckpointError,
+    check_file,
+    load_official,
+    read_checkpoint,
+    saved_encoder,
+)
 from .frontend import FrontEnd, KaldiMel
 from ..utils import one_of, sha256_of
 
@@ -515,7 +521,7 @@ class Transformer(Encoder):
     @classmethod
     def named(cls,
         name: str, # "hf:OWNER/NAME", "hf:FOLDER"
-        checkpoint: str|Path|None = None, # must be None: the name says where the weights are
+        checkpoint: str|Path|None = None, # None: the name says where the weights are; or of a run with it
         pool: str = "auto", # "mean", or "auto": the model's own pooling where it has one
         augment: str|None = None, # "recipe": in training it hides parts of its input, as its config says
         config: dict[str, Any]|None = None, # of a model without its folder; its weights are drawn anew
@@ -525,7 +531,8 @@ class Transformer(Encoder):
 
         Raises FileNotFoundError or OSError where it cannot be had, CheckpointError where it does not hear."""
         if checkpoint is not None:
-            raise ValueError(f"{name} brings its weights: leave checkpoint out")
+            asked = dict(pool=pool) if pool != "auto" else {}
+            return cls.of_run(name, Path(checkpoint).expanduser(), augment=augment, **asked)
         label, folder = short_name(name), None
         if config is None or extractor is None:
             folder = model_folder(name.removeprefix(PREFIX))
@@ -547,6 +554,22 @@ class Transformer(Encoder):
         if not encoder.eval().embed_dim:
             encoder.find_width()
         encoder.options = dict(pool=pool, config=config, extractor=extractor)
+        return encoder
+
+    @classmethod
+    def of_run(cls,
+        name: str, # "hf:OWNER/NAME", "hf:FOLDER", which need not be there
+        path: Path, # model.safetensors of a run with this encoder
+        **options, # of `named`, where others than those of the run are asked for
+    ) -> "Transformer":
+        "The encoder as a run has left it. ValueError where the file is not the model of such a run."
+        saved = saved_encoder(path) if path.is_file() else None
+        if saved is None or saved.name != short_name(name):
+            raise ValueError(f"{name} brings its weights: leave checkpoint out, or give the "
+                             "model.safetensors of a run with this encoder")
+        encoder = cls.named(name, **saved.options | options)
+        load_official(encoder, tensors_of_encoder(read_checkpoint(path)), str(path))
+        encoder.checkpoint = {"path": str(path), "name": path.name, "sha256": sha256_of(path)}
         return encoder
 
     label = staticmethod(short_name)

@@ -21,6 +21,7 @@ from spa_lib.runs import (
     run_name,
     runs_table,
 )
+from spa_lib.tagger import load_model
 from spa_lib.train import train
 
 FEW = dict(n_train=16, n_eval=16, clip_seconds=1.0, epochs=1, bootstrap=0)
@@ -85,6 +86,21 @@ def test_two_folders_of_one_name_are_two_runs(hf_folder, tmp_path):
     assert tagged.folder != run.folder and not np.array_equal(tagged.scores, run.scores)
     shutil.rmtree(other) # a finished run is read without its model
     assert np.array_equal(train(moved, tmp_path / "runs", progress=False).scores, run.scores)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_the_model_of_a_run_is_loaded_without_the_folder(freeze, hf_folder, tmp_path, noise):
+    folder = shutil.copytree(hf_folder("wav2vec2"), tmp_path / "wav2vec2")
+    run = train(config(folder, freeze=freeze, mixup_rate=0.0), tmp_path / "runs", progress=False)
+    wave = noise(1, 16000, batch=2)
+    before = create_encoder(f"hf:{folder}").embed(wave)
+    shutil.rmtree(folder)
+    loaded = load_model(run.folder).model.encoder
+    again = create_encoder("hf:wav2vec2", checkpoint=run.folder / "model.safetensors")
+    assert torch.equal(loaded.embed(wave), again.embed(wave))
+    assert torch.allclose(before, again.embed(wave)) == freeze
+    with pytest.raises(ValueError, match="leave checkpoint out, or give the model.safetensors of a run"):
+        create_encoder("hf:hubert", checkpoint=run.folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["ast", "clap", "hubert", "wavlm", "whisper"])
@@ -164,6 +180,9 @@ def test_any_module_is_an_encoder(registry, tmp_path, noise):
                           mixup_rate=0.0, **FEW)
         run = train(cfg, tmp_path, progress=False)
         assert run.folder.name.startswith("levels-base-") and np.isfinite(run.scores).all()
+        kept = create_encoder("levels", checkpoint=run.folder / "model.safetensors")
+        assert torch.equal(load_model(run.folder).model.encoder.embed(wave), kept.embed(wave))
+        assert kept.network.gain == 0.5
 
 
 def test_a_function_that_makes_a_module_is_enough(registry):
