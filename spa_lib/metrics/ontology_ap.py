@@ -15,6 +15,7 @@ import numpy as np
 # %% ../../nbs/03c_metrics.ipynb #cell-3
 from spa_lib.metrics.ap import (
     PLAIN_COSTS,
+    aligned,
     ap_naive,
     ap_of_classes,
     as_array,
@@ -46,9 +47,10 @@ def checked_distances(
     for part in _row_blocks(D):
         own = np.arange(classes)[part, None] == np.arange(classes)
         fits = fits and (own | (D[part] >= 1)).all() and (D[part] == np.floor(D[part])).all()
+        fits = fits and (D[part] == D[:, part].T).all()
     if not fits:
-        raise ValueError("distances must be whole numbers of edges: "
-                         "0 from a class to itself, at least 1 between two classes")
+        raise ValueError("distances must be whole numbers of edges: 0 from a class to itself, "
+                         "at least 1 between two classes, and the same both ways")
     smallest = np.min_scalar_type(int(D.max()))
     if D.dtype.kind in "iu" and D.itemsize == smallest.itemsize:
         return D.view(smallest)
@@ -233,6 +235,7 @@ def omap(
     chance_draws: int = 0, # random score tables, for the chance level beside it; 0 = none
 ) -> OmAP:
     "Ontology-aware mAP (section 4.1; Liu et al., Interspeech 2023). Raises ValueError that names the fault."
+    targets, scores = aligned(targets, scores, distances)
     positive = checked_targets(targets)
     scores = checked_scores(positive, scores)
     D, levels = distances_and_levels(distances, levels, positive.shape[1])
