@@ -20,7 +20,7 @@ FLOORS = [
     {"ontology", "encoders", "results", "papermill"},
     {"text", "data", "metrics", "model"},
     {"beyond"},
-    {"runs", "tagger"},
+    {"runs", "tagger"}, # `tagger` holds the files of a model, which `train` writes
     {"train", "semanticac", "perception", "export"},
     {"cli"},
 ]
@@ -37,11 +37,13 @@ INSIDE = {
         {"base"},
         {"psla", "panns", "ast", "passt", "htsat", "mn", "vggish", "hf"},
     ],
-    "metrics": [{"ap"}, {"ontology_ap"}, {"intervals", "embeddings", "torchmetric"}],
+    "metrics": [{"ap"}, {"ontology_ap"}, {"intervals", "embeddings", "device", "scorer", "hierarchical"},
+                {"torchmetric"}],
     "runs": [{"recipe"}, {"config"}, {"folder"}, {"devices", "origin"}, {"trainer", "plan"},
              {"comparison"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
+    "tagger": [{"model_file"}],
     "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],
 }
 NAMES_IN_SIGHT = {

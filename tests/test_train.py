@@ -58,7 +58,8 @@ def same(a, b):
 
 def test_run_folder_is_complete(reference):
     names = {str(p.relative_to(reference.folder)) for p in reference.folder.rglob("*") if p.is_file()}
-    assert names == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"}
+    assert names == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt",
+                     "model.json", "model.safetensors"}
     assert {
         "mAP",
         "OmAP",

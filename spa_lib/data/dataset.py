@@ -230,7 +230,8 @@ def module_digest(
 ) -> str: # 64 hexadecimal digits
     "Identity of what a module computes in evaluation mode: its classes, attributes and tensors."
     digest = hashlib.sha256()
-    of_every_module = {*vars(nn.Module()), "checkpoint"} # that file's weights are tensors here
+    # a file's weights are tensors here, and what an encoder's options do is in its other attributes
+    of_every_module = {*vars(nn.Module()), "checkpoint", "options"}
     for name, part in module.named_modules():
         own = {k: v for k, v in sorted(vars(part).items()) if k not in of_every_module}
         digest.update(repr((name, type(part).__module__, type(part).__qualname__)).encode())

@@ -6,9 +6,10 @@ import warnings
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 
-from spa_lib.encoders import CHECKPOINTS, CheckpointError, create_encoder
+from spa_lib.encoders import CHECKPOINTS, CheckpointError, create_encoder, read_checkpoint
 from spa_lib.runs import RunConfig, config_hash, make_config, run_name
 from spa_lib.train import make_encoder
 from spa_lib.utils import sha256_of
@@ -269,3 +270,14 @@ def test_the_longest_clip_is_to_the_sample(name, tiny, noise):
         encoder(wave[:, :longest])
     with pytest.warns(UserWarning, match=f"{name} reads the first"):
         encoder(wave)
+
+
+def test_a_safetensors_file_whose_header_has_a_length_that_begins_as_a_pickle(tmp_path):
+    """One file in 256: the first byte is that of a pickle."""
+    path = tmp_path / "model.safetensors"
+    for n in range(300):
+        safetensors.torch.save_file({"a": torch.zeros(1)}, path, {"x": "y" * n})
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    assert list(read_checkpoint(path)) == ["a"]
