@@ -301,8 +301,9 @@ def check_together(cfg: RunConfig) -> None:
     takes, gives = encoder_class(cfg.encoder).takes, SOURCES[cfg.source].gives
     if takes != gives:
         fitting = ", ".join(encoder_names(gives))
-        raise ValueError(f"the clips of {cfg.source!r} are {gives}s, and the encoder {cfg.encoder!r} takes "
-                         f"{takes}s: choose one of the encoders {fitting}, or another source")
+        words = dict(waveform="waveforms", frames="frames of released features")
+        raise ValueError(f"the clips of {cfg.source!r} are {words[gives]}, and the encoder {cfg.encoder!r} "
+                         f"takes {words[takes]}: choose one of the encoders {fitting}, or another source")
     if gives == "frames" and (cfg.mixup_rate or cfg.augment or cfg.freeze):
         raise ValueError("frames of released features are not mixed, augmented or embedded by a frozen encoder: "
                          "set mixup_rate=0, augment=False and freeze=False")

@@ -234,7 +234,7 @@ def test_a_run_on_features(archive, tmp_path, more):
 
 
 def test_waveforms_and_frames_are_not_mixed_up(archive):
-    with pytest.raises(ValueError, match="'audioset_features' are frames, and the encoder 'ast' takes waveforms"):
+    with pytest.raises(ValueError, match="'audioset_features' are frames of released features, and the encoder 'ast' takes waveforms"):
         make_config("features", root=str(archive), encoder="ast", encoder_options="")
     with pytest.raises(ValueError, match="takes frames"):
         make_config("demo", encoder="vggish")
