@@ -356,7 +356,8 @@ def variant_of(
 ) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
     "Which column of a table a run belongs to: the description, and a text branch that is not the paper's."
     if cfg.head == "official": return "untouched"
-    has_classifier = hasattr(BRANCHES[cfg.text_branch], "classify")
+    branch = BRANCHES[one_of(cfg.text_branch, BRANCHES, "text_branch")] # of one that is no longer registered
+    has_classifier = hasattr(branch, "classify")
     if cfg.alpha == 0 and not has_classifier: return "without"
     text = cfg.text_model if cfg.text_model in CONTROLS else cfg.method
     return text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
