@@ -148,8 +148,8 @@ def _check_connected(names: Mapping[str, str], edges: Iterable[tuple[str, str]])
         first = [next(mid for mid in names if mid in part) for part in parts[:5]]
         shown = ", ".join(repr(names[mid]) for mid in first) + (", ..." if len(parts) > 5 else "")
         raise ValueError(f"the hierarchy falls into {len(parts)} parts (those of {shown}), so some distances "
-                         "are not defined. Add edges that join them, for example from one node above all "
-                         "top nodes")
+                         "are not defined. Add edges that join them, or name one node above all top nodes: "
+                         "Ontology.from_edges(..., root='ALL')")
 
 # %% ../nbs/00_ontology.ipynb #cell-21
 def _shortest_paths(
