@@ -3,7 +3,8 @@
 Importing the folder imports all its modules: that is how the sources of clips come to be registered."""
 from .audio import (
     CROPS, PADS, RESAMPLERS, RETRIES, SHARD_RANGE, clip_size, clip_source, decode_clip, fit_length, is_url,
-    load_waveform, read_bytes, read_shard_range, read_source, read_url, resample, shard_range,
+    load_waveform, read_bytes, read_shard_range, read_source, read_url, resample, shard_range, stream_clip,
+    stream_waveform,
 )
 from .clips import (
     CLIP_COLUMNS, FREESOUND_IDS, HOLDOUT_SEED, SOURCES, YOUTUBE_IDS, Source, check_clips, clip_list_hash,
@@ -47,6 +48,6 @@ __all__ = [
     "read_url", "real_corpus_list", "recordings_of", "refuse_or_leave_out", "register_source",
     "report_problems", "resample", "resolve_labels", "reverberation", "rush", "same_content", "segment_list",
     "shard_range", "shard_table", "signal", "single_event_clip", "single_event_clips", "split_by_fold",
-    "split_by_recording", "synth_classes", "synth_clip", "synth_clips", "synth_event", "targets",
-    "urbansound8k_clips", "verify", "voice", "weak_classes", "without_leaks",
+    "split_by_recording", "stream_clip", "stream_waveform", "synth_classes", "synth_clip", "synth_clips",
+    "synth_event", "targets", "urbansound8k_clips", "verify", "voice", "weak_classes", "without_leaks",
 ]
