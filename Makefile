@@ -14,20 +14,21 @@ JOBS  ?= 2
 PAPER  = scale=$(SCALE) $(if $(ROOT),root=$(ROOT)) $(if $(CHECKPOINTS),checkpoints=$(CHECKPOINTS))
 SETS   = $(if $(ESC50),esc50=$(ESC50)) $(if $(URBANSOUND8K),urbansound8k=$(URBANSOUND8K))
 
-.PHONY: help setup train paper paper-plan test lint bench browser-test export
+.PHONY: help setup train paper paper-plan test lint wheel bench browser-test export
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 	@echo "make setup   only the virtual environment, in $(VENV)"
 	@echo "make paper-plan  what make paper has left to run, and the hours that it takes"
 	@echo "make lint    lint, import order, line width and types: a minute the first time"
+	@echo "make wheel   build sdist and wheel, and try the wheel in an environment that has only what it requires: a minute"
 	@echo "make bench   the time of OmAP, of the SPA branch in a training step, of the encoders, and of packing and reading shards"
 	@echo "make browser-test  install what it needs, then go through the listening test in a browser"
 	@echo "make export  after editing a notebook: write spa_lib from it, and clean it"
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: settings.ini setup.py
+$(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
@@ -61,6 +62,9 @@ test: setup
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+wheel: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/wheel/environment.py
 
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/omap.py

@@ -1,4 +1,5 @@
 """Installs spa_lib; every fact about the package stands in settings.ini."""
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -8,6 +9,7 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
+STATUS = {"2": "2 - Pre-Alpha", "3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
 
 
 def requirements(*parts):
@@ -15,24 +17,55 @@ def requirements(*parts):
     return [line for part in parts for line in cfg[f"{part}_requirements"].split()]
 
 
+def classifiers():
+    """PyPI's words for what settings.ini says."""
+    return [
+        f"Development Status :: {STATUS[cfg['status']]}",
+        f"Intended Audience :: {cfg['audience']}",
+        f"Natural Language :: {cfg['language']}",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: {version}" for version in cfg["python_versions"].split()),
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ]
+
+
+def readme():
+    """README.md with links that hold outside of the checkout."""
+    text = (here / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"(!\[[^\]]*\]\()(?!\w+:|#)", rf"\1{cfg['git_url']}/raw/{cfg['branch']}/", text)
+    return re.sub(r"(\]\()(?!\w+:|#)", rf"\1{cfg['git_url']}/blob/{cfg['branch']}/", text)
+
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=readme(),
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],
     url=cfg["git_url"],
-    license="BSD-3-Clause",
+    project_urls={
+        "Source": cfg["git_url"],
+        "Changelog": f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md",
+    },
+    license_expression="BSD-3-Clause",
+    license_files=["LICENSE"],
+    classifiers=classifiers(),
     keywords=cfg["keywords"],
     packages=find_packages(include=["spa_lib", "spa_lib.*"]),
     package_data={"spa_lib": ["assets/*", "assets/real_corpus/*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        "dev": requirements("dev", "listening", "devices"),
+        "dev": requirements("dev", "listening", "devices", "metrics", "onnx", "hub"),
         "paper": requirements("paper"),
+        "metrics": requirements("metrics"),
+        "onnx": requirements("onnx"),
+        "hub": requirements("hub"),
         "listening": requirements("listening"),
         "devices": requirements("devices"),
         "browser": requirements("browser"),

@@ -18,7 +18,7 @@ from tyro.conf import Positional
 from .utils import field_comments, one_of, project_root
 
 if TYPE_CHECKING:
-    from spa_lib.runs import RunConfig
+    from spa_lib.runs import DamagedRun, Run, RunConfig
 
 # %% ../nbs/08_cli.ipynb #29ddf049
 @contextmanager
@@ -36,19 +36,37 @@ class RunsCommand:
     folder: Positional[Path|None] = None # folder of run folders (None: runs/ of the checkout)
 
     def __call__(self) -> None:
-        "Print both tables."
-        from spa_lib.runs import find_runs, paired_table, runs_dir, runs_table
+        "Print both tables. SystemExit names the runs that are damaged; the tables are without them."
+        from spa_lib.runs import paired_table, runs_dir, runs_table
         folder = self.folder or runs_dir()
-        with one_line_errors("spa_runs"): runs = find_runs(folder)
-        if not runs:
-            raise SystemExit(f"no finished run in {folder}. "
-                             "Make one: papermill nbs/04_train.ipynb -p encoder ast")
-        show = dict(index=False, float_format=lambda value: f"{value:.4f}")
-        print(f"Finished runs in {folder}\n\n{runs_table(runs).to_string(**show)}")
-        pairs = paired_table(runs)
-        if len(pairs):
-            print("\nWith SPA minus without, paired by seed (95 % interval over seeds)\n")
-            print(pairs.to_string(**show))
+        runs, damaged = self.sound_runs(folder)
+        if not runs and not damaged:
+            what = "no finished run in" if folder.is_dir() else "there is no folder"
+            raise SystemExit(f"{what} {folder}. Make one: papermill nbs/04_train.ipynb -p encoder ast")
+        show = dict(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
+        if runs:
+            print(f"Finished runs in {folder}\n\n{runs_table(runs).to_string(**show)}")
+            with one_line_errors("spa_runs"): pairs = paired_table(runs)
+            if len(pairs):
+                print("\nWith SPA minus without, paired by seed (95 % interval over seeds; none for one seed)"
+                      "\n")
+                print(pairs.to_string(**show))
+        if damaged:
+            left_out = f"{len(damaged)} of {len(runs) + len(damaged)} finished runs are left out:\n"*bool(runs)
+            raise SystemExit(f"spa_runs: {left_out}" + "\n".join(map(str, damaged)))
+
+    def sound_runs(self, folder: Path) -> "tuple[list[Run], list[DamagedRun]]":
+        "The finished runs whose scores give what their tables say, and what is wrong with the others."
+        from spa_lib.runs import DamagedRun, check_results, read_runs
+        runs, damaged = read_runs(folder)
+        sound = []
+        for run in runs:
+            try:
+                check_results(run)
+                sound.append(run)
+            except DamagedRun as e:
+                damaged.append(e)
+        return sound, damaged
 
 def spa_runs(
     argv: list[str]|None = None, # what follows the command's name; None = as typed

@@ -307,3 +307,141 @@ def test_class_map_is_the_given_one(ontology, shared):
             assert above == stated, r.category
     with pytest.raises(ValueError, match="Did you mean 'esc50'"):
         class_map("esc-50")
+
+
+# hierarchies from files
+
+def test_leaves_are_taken_off_without_a_trace():
+    assert graph_distances([], 1).tolist() == [[0]]
+    assert graph_distances([(0, 1), (1, 0), (1, 1)], 2).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(ValueError, match="not connected"):
+        graph_distances([(0, 1), (2, 3)], 4)
+
+
+def test_ten_thousand_nodes_do_not_take_long():
+    start = time.process_time()
+    own = Ontology.from_edges([(f"n{(i - 1)//3}", f"n{i}") for i in range(1, 10_000)])
+    assert own.distances.shape == (10_000, 10_000) and own.distances.dtype == np.int8
+    assert own.distances[0].max() == own.depth("n9999") and own.levels[-1] == own.distances.max()
+    assert time.process_time() - start < 30  # about 3 s; names alone once took a minute
+
+
+def test_root_joins_the_parts():
+    edges = [("b", "hen"), ("c", "cow")]
+    own = Ontology.from_edges(edges, root="farm")
+    assert own.mids == ("b", "hen", "c", "cow") and own.distances[1].tolist() == [1, 0, 3, 4]
+    assert own.describe("hen") == "farm > b > hen" and own.roots("cow") == ("farm",)
+    names = {"b": "Birds", "hen": "Hen", "c": "Cattle", "cow": "Cow"}
+    named = Ontology.from_edges(edges, names, ["Hen", "farm"], root="farm")
+    assert named.names == ("Hen", "farm") and named.distances.tolist() == [[0, 2], [2, 0]]
+    with pytest.raises(ValueError, match="root 'hen' is a node already"):
+        Ontology.from_edges(edges, root="hen")
+
+
+NODES = "\ufeffid , name,parent,class\nf,Farm,,\nb,Birds,f,\nh,Hen,b,1\nd,Duck,b; w,yes\nw,Water,f,0\n"
+
+
+def test_from_csv_with_a_node_a_row(tmp_path):
+    path = tmp_path / "nodes.csv"
+    path.write_text(NODES, encoding="utf-8")
+    own = Ontology.from_csv(path)
+    assert own.names == ("Hen", "Duck") and own.mids == ("h", "d") and own.parents("Duck") == ("b", "w")
+    assert own.descriptions() == ["Farm > Birds > Hen", "Farm > Birds > Duck"]
+    assert Ontology.from_csv(path, classes=["Duck", "w"]).names == ("Duck", "Water")
+    (tmp_path / "tabs.tsv").write_text(NODES.replace(",", "\t").replace("parent", "above"), encoding="utf-8")
+    tabs = Ontology.from_csv(tmp_path / "tabs.tsv", columns={"parent": "above"})
+    assert tabs.descriptions() == own.descriptions()
+
+
+def test_from_csv_with_an_edge_a_row(tmp_path):
+    path = tmp_path / "edges.csv"
+    path.write_text("child,parent\nhen,birds\ncow,cattle\n")
+    own = Ontology.from_csv(path, root="farm", classes=["cow", "hen"])
+    assert own.distances.tolist() == [[0, 4], [4, 0]]
+    assert Ontology.from_csv(path, root="farm").mids == ("birds", "hen", "cattle", "cow")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("id,parent\na,\nb,aa\n", "row 3: 'aa'. Did you mean 'a'"),
+    ("id,parent\na,\na,\n", "row 3: the id 'a' is twice"),
+    ("id,parent\n,a\n", "row 2: the id '' is empty"),
+    ("parent,child\na,\n", "row 2: a parent and a child are needed"),
+    ("mid,parent\na,\n", "has the columns mid, parent, but needs parent and child, or id and parent"),
+    ("", "has the columns none"),
+    ("id,parent\na,b\nb,a\n", "own.csv: the hierarchy has a cycle"),
+    ("id,parent\na,\nb,\n", "own.csv: the hierarchy falls into 2 parts.*above all top nodes"),
+    ("id,parent,name\na,,Hen\nb,a,Hen\n", "own.csv: two nodes are called 'Hen'"),
+])
+def test_from_csv_names_the_row(tmp_path, text, message):
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        Ontology.from_csv(path)
+    assert "own.csv" in str(caught.value)
+
+
+def test_from_csv_refuses_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no csv"):
+        Ontology.from_csv(tmp_path / "none.csv")
+    (tmp_path / "a.csv").write_text(NODES, encoding="utf-8")
+    with pytest.raises(ValueError, match="unknown column 'parents'. Did you mean 'parent'"):
+        Ontology.from_csv(tmp_path / "a.csv", columns={"parents": "up"})
+
+
+OBO = """format-version: 1.2
+ontology: farm
+
+[Term]
+id: F:0
+name: Farm
+
+[Term]
+id: F:1
+name: Birds
+is_a: F:0 ! Farm
+
+[Term]
+id: F:2
+name: Hen
+is_a: F:1 ! Birds
+relationship: lives_in F:4
+
+[Term]
+id: F:3
+name: Dodo
+is_obsolete: true
+
+[Term]
+id: F:4
+name: Barn
+relationship: part_of F:0
+
+[Typedef]
+id: part_of
+name: part of
+"""
+
+
+def test_from_obo(tmp_path):
+    pytest.importorskip("obonet")
+    path = tmp_path / "farm.obo"
+    path.write_text(OBO)
+    own = Ontology.from_obo(path, relations=("is_a", "part_of"))
+    assert own.names == ("Farm", "Birds", "Hen", "Barn") and own.parents("Hen") == ("F:1",)
+    assert Ontology.from_obo(path, ["Hen", "F:1"], ("is_a", "part_of")).distances.tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(ValueError, match="farm.obo: the hierarchy falls into 2 parts"):
+        Ontology.from_obo(path)
+    assert Ontology.from_obo(path, root="All").children("All") == ("F:0", "F:4")
+    with pytest.raises(ValueError, match="unknown relation 'isa'.*Choose one of: is_a, lives_in, part_of"):
+        Ontology.from_obo(path, relations=["isa"])
+    with pytest.raises(FileNotFoundError, match="no OBO file"):
+        Ontology.from_obo(tmp_path / "none.obo")
+
+
+def test_from_obo_names_the_extra(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "obonet", None)
+    (tmp_path / "farm.obo").write_text(OBO)
+    with pytest.raises(ImportError, match="pip install 'spa_lib.metrics.'"):
+        Ontology.from_obo(tmp_path / "farm.obo")

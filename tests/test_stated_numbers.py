@@ -291,6 +291,9 @@ STATED = [
      rows(a=FIXED.format(0.3, 60), b=FIXED.format(0.3, 120))),
     (COLLAPSE, "Their difference in OmAP there, {difference:+.2f}", "collapse_real_clips_meaning",
      FROZEN + "'OmAP'"),
+    (FIGURES, "costs mAP {near[mAP]:.0f} and {far[mAP]:.0f} % of the way to random scores, "
+     "OmAP {near[OmAP]:.0f} and {far[OmAP]:.0f} %", "neighbours_share",
+     rows(near="system == 'relatives'", far="system == 'strangers'")),
     (BASELINE, OVER_PLAIN, "baseline_real_clips",
      both_metrics(REGULARISED, 'without')),
     (BASELINE, OVER_PLAIN, "baseline_real_clips",

@@ -2,14 +2,14 @@
 
 Importing the folder imports all its modules: that is how the sources of clips come to be registered."""
 from .audio import (
-    CROPS, PADS, RESAMPLERS, RETRIES, SHARD_RANGE, clip_size, clip_source, decode_clip, fit_length, is_url,
-    load_waveform, read_bytes, read_shard_range, read_source, read_url, resample, shard_range, stream_clip,
-    stream_waveform,
+    CROPS, DOUBTS, PADS, RATES, RESAMPLERS, RETRIES, SHARD_RANGE, clip_size, clip_source, decode_clip,
+    examine_clip, fit_length, is_url, load_waveform, read_bytes, read_shard_range, read_source, read_url,
+    resample, shard_range, stream_clip, stream_waveform,
 )
 from .clips import (
-    CLIP_COLUMNS, FREESOUND_IDS, HOLDOUT_SEED, SOURCES, YOUTUBE_IDS, Source, check_clips, clip_list_hash,
-    clip_table, file_problems, pick_unseen, read_clips, recordings_of, register_source, resolve_labels,
-    split_by_fold, split_by_recording, targets,
+    CLIP_COLUMNS, FREESOUND_IDS, HOLDOUT_SEED, ON_LABEL, SOURCES, YOUTUBE_IDS, Source, check_clips,
+    clip_list_hash, clip_table, file_problems, pick_unseen, read_clips, recordings_of, register_source,
+    resolve_labels, split_by_fold, split_by_recording, targets,
 )
 from .containers import Container, MpegFrame, mpeg_frame, read_container
 from .dataset import (
@@ -31,23 +31,25 @@ from .real_corpus import build_real_corpus, real_corpus_list, segment_list
 from .sides import (
     ON_LEAK, Leak, clip_digests, content_digests, draw_clips, find_leaks, same_content, without_leaks,
 )
-from .report import Finding, decode_report, report_problems
+from .report import ON_DOUBT, Finding, decode_report, examine_sides, report_doubts, report_problems
 
 __all__ = [
-    "ADDRESSES", "CLIP_COLUMNS", "CODECS", "CROPS", "FREESOUND_IDS", "HOLDOUT_SEED", "LABELLED_SETS",
-    "ON_LEAK", "ON_PROBLEM", "PADS", "PROBLEMS", "RESAMPLERS", "RETRIES", "SET_LISTS", "SHARD_RANGE",
-    "SINGLE_EVENT_SETS", "SOURCES", "SYNTH_VERSION", "YOUTUBE_IDS", "Batch", "ClipError", "Clips", "Collate",
-    "Container", "DatasetAudio", "Embedded", "Event", "Finding", "Leak", "Manifest", "MpegFrame", "Packing",
-    "Problem", "Segment", "Source", "WholeClips", "audioset_clips", "batches", "build_real_corpus",
-    "check_clips", "class_names", "clip_digests", "clip_list_hash", "clip_size", "clip_source", "clip_table",
-    "content_digests", "csv_clips", "dataset_clips", "decode_clip", "decode_report", "draw_clips",
-    "embed_clips", "embedding_key", "encode", "esc10_clips", "esc50_clips", "file_problems", "find_leaks",
+    "ADDRESSES", "CLIP_COLUMNS", "CODECS", "CROPS", "DOUBTS", "FREESOUND_IDS", "HOLDOUT_SEED",
+    "LABELLED_SETS", "ON_DOUBT", "ON_LABEL", "ON_LEAK", "ON_PROBLEM", "PADS", "PROBLEMS", "RATES",
+    "RESAMPLERS", "RETRIES", "SET_LISTS", "SHARD_RANGE", "SINGLE_EVENT_SETS", "SOURCES", "SYNTH_VERSION",
+    "YOUTUBE_IDS", "Batch", "ClipError", "Clips", "Collate", "Container", "DatasetAudio", "Embedded", "Event",
+    "Finding", "Leak", "Manifest", "MpegFrame", "Packing", "Problem", "Segment", "Source", "WholeClips",
+    "audioset_clips", "batches", "build_real_corpus", "check_clips", "class_names", "clip_digests",
+    "clip_list_hash", "clip_size", "clip_source", "clip_table", "content_digests", "csv_clips",
+    "dataset_clips", "decode_clip", "decode_report", "draw_clips", "embed_clips", "embedding_key", "encode",
+    "esc10_clips", "esc50_clips", "examine_clip", "examine_sides", "file_problems", "find_leaks",
     "fit_length", "is_url", "labelled_clips", "load_batches", "load_waveform", "locate_set", "located",
     "manifest", "motor", "mpeg_frame", "notes", "pack", "percussion", "pick_unseen", "read_bytes",
     "read_clips", "read_container", "read_index", "read_segments", "read_shard_range", "read_source",
     "read_url", "real_corpus_list", "recordings_of", "refuse_or_leave_out", "register_source",
-    "report_problems", "resample", "resolve_labels", "reverberation", "rush", "same_content", "segment_list",
-    "shard_range", "shard_table", "signal", "single_event_clip", "single_event_clips", "split_by_fold",
-    "split_by_recording", "stream_clip", "stream_waveform", "synth_classes", "synth_clip", "synth_clips",
-    "synth_event", "targets", "urbansound8k_clips", "verify", "voice", "weak_classes", "without_leaks",
+    "report_doubts", "report_problems", "resample", "resolve_labels", "reverberation", "rush", "same_content",
+    "segment_list", "shard_range", "shard_table", "signal", "single_event_clip", "single_event_clips",
+    "split_by_fold", "split_by_recording", "stream_clip", "stream_waveform", "synth_classes", "synth_clip",
+    "synth_clips", "synth_event", "targets", "urbansound8k_clips", "verify", "voice", "weak_classes",
+    "without_leaks",
 ]

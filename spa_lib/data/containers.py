@@ -15,11 +15,12 @@ from typing import BinaryIO, NamedTuple
 # %% ../../nbs/data/containers.ipynb #eb499f27
 class Container(NamedTuple):
     "What a sound file says of itself, as far as its bytes agree."
-    kind: str # "wav", "flac", "aiff", "ogg", "mp3", "mp4", "matroska", or "" for any other
+    kind: str # "wav", "flac", "aiff", "au", "caf", "w64", "ogg", "mp3", "mp4", "matroska", or "" for any other
     plain: bool = False # the header is plausible: soundfile may read it, and any segment of it
     fault: str = "" # why the file ends early; "" = nothing says that it does
     frames: int|None = None # that it promises; None = it does not say, or what it says is not to be believed
     end: int|None = None # Ogg of one stream: the last page's time, in samples
+    parts: tuple[int, ...] = () # WAV or FLAC files that were joined: the byte at which each begins
 
 # %% ../../nbs/data/containers.ipynb #399126fb
 _PLACEHOLDER = 0x7FFFF000 # bytes: a stated length from here on, of a shorter file, stands for "not known"
@@ -45,6 +46,17 @@ def _end_of_samples(name: str, begin: int, length: int, size: int) -> tuple[bool
     never_set = length == 0 and size - begin > 8
     return not never_set, ""
 
+def _joined_wav(f: BinaryIO, end: int) -> tuple[int, ...]:
+    "Where the files begin that a WAV was joined of, the first of which ends there; () = it is one file."
+    parts, at = [0], end
+    f.seek(at)
+    while (head := f.read(8))[:4] == b"RIFF" and len(head) == 8:
+        parts.append(at)
+        length = struct.unpack("<4xI", head)[0]
+        at += 8 + length + length % 2
+        f.seek(at)
+    return tuple(parts) if len(parts) > 1 else ()
+
 def _wav(f: BinaryIO, size: int) -> Container:
     codec, long_length = None, None
     for name, length, begin in _chunks(f, "<"):
@@ -58,6 +70,9 @@ def _wav(f: BinaryIO, size: int) -> Container:
         elif name == b"data":
             length = long_length or length
             plain, fault = _end_of_samples("data", begin, length, size)
+            parts = _joined_wav(f, begin + length + length % 2)
+            if parts and not fault:
+                return Container("wav", parts=parts)
             return Container("wav", plain and codec in _WAV_PLAIN, fault)
     return Container("wav", fault="it has no data chunk")
 
@@ -73,6 +88,40 @@ def _aiff(f: BinaryIO, size: int) -> Container:
             frames_agree = (frames > 0) == (length > 8)
             return Container("aiff", plain and frames_agree and codec in _AIFF_PLAIN, fault)
     return Container("aiff", fault="it has no SSND chunk")
+
+def _fault_of_stated(kind: str, begin: int, length: int, size: int, unknown: int) -> Container:
+    "A container that PyAV reads to the end of the file, whatever it states."
+    lacks = length != unknown and begin + length > size
+    fault = f"its samples end at byte {begin + length:,}, the file at byte {size:,}" if lacks else ""
+    return Container(kind, fault=fault)
+
+def _au(f: BinaryIO, size: int) -> Container:
+    f.seek(4)
+    head = f.read(8).ljust(8, b"\0")
+    begin, length = struct.unpack(">II", head)
+    return _fault_of_stated("au", begin, length, size, unknown=0xFFFFFFFF)
+
+def _caf(f: BinaryIO, size: int) -> Container:
+    f.seek(8)
+    while len(head := f.read(12)) == 12:
+        length, begin = struct.unpack(">4xq", head)[0], f.tell()
+        if head[:4] == b"data":
+            return _fault_of_stated("caf", begin, length, size, unknown=-1)
+        if length < 0:
+            break
+        f.seek(begin + length)
+    return Container("caf", fault="it has no data chunk")
+
+def _w64(f: BinaryIO, size: int) -> Container:
+    f.seek(40)
+    while len(head := f.read(24)) == 24:
+        length, begin = struct.unpack("<16xQ", head)[0], f.tell() # with these 24 bytes
+        if head[:4] == b"data":
+            return _fault_of_stated("w64", begin, length - 24, size, unknown=2**64 - 25)
+        if length < 24:
+            break
+        f.seek(begin + (length - 24 + 7)//8*8)
+    return Container("w64", fault="it has no data chunk")
 
 # %% ../../nbs/data/containers.ipynb #0c961eb6
 _FLAC_HEADER = b"fLaC\0\0\0\x22" # followed by 34 bytes
@@ -99,8 +148,12 @@ def _flac(f: BinaryIO, size: int) -> Container:
     frames = int.from_bytes(head[21:26], "big") & (2**36 - 1)
     blocks = -(-frames//max(longest_block, 1))
     plausible = 0 < frames and blocks*_SMALLEST_FLAC_FRAME <= size
-    joined = _find(f, _FLAC_HEADER, 8) >= 0
-    if not plausible or joined:
+    parts = [0]
+    while (at := _find(f, _FLAC_HEADER, parts[-1] + 8)) >= 0:
+        parts.append(at)
+    if len(parts) > 1:
+        return Container("flac", parts=tuple(parts))
+    if not plausible:
         return Container("flac")
     return Container("flac", plain=True, frames=frames)
 
@@ -251,6 +304,12 @@ def read_container(
         return _wav(f, size)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return _aiff(f, size)
+    if head[:4] == b".snd":
+        return _au(f, size)
+    if head[:4] == b"caff":
+        return _caf(f, size)
+    if head == b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00":
+        return _w64(f, size)
     if head[:4] == b"fLaC":
         return _flac(f, size)
     if head[:4] == b"OggS":

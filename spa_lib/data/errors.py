@@ -30,6 +30,8 @@ PROBLEMS = {
     "duplicated id": "an earlier row has the same clip id",
     "no label": "it has no label at all",
     "unknown label": "a label is no class of the ontology",
+    "doubtful": "it decodes, but may hold nothing to hear; see on_doubt",
+    "unreadable": "there is no permission to read the file",
     "leak": "its recording or its content is on the evaluation side too",
     "weak match": "its class is mapped to AudioSet only loosely; left out whatever the choice",
 }

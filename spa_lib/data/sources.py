@@ -17,6 +17,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -71,7 +72,8 @@ def _segment(fields: list[str]) -> Segment: # ValueError says what is wrong
     if len(fields) < 4:
         hint = ", separated by ; instead of a comma" if len(fields) == 1 and ";" in fields[0] else ""
         raise ValueError(f"{len(fields)} field{'s'*(len(fields) > 1)} of 4 ({', '.join(_COLUMNS)}){hint}")
-    clip_id, labels = fields[0], tuple(m for m in fields[3].split(",") if m)
+    clip_id = fields[0]
+    labels = tuple(m.strip() for field in fields[3:] for m in field.split(",") if m.strip()) # quoted or not
     if not clip_id:
         raise ValueError("no id")
     start, end = (_seconds(name, text) for name, text in zip(_COLUMNS[1:], fields[1:3]))
@@ -115,16 +117,68 @@ def read_segments(
         raise ValueError("\n".join([head, *lost[:5], *more, way_out]))
     return segments
 
-def _files_by_stem(folder: Path) -> tuple[dict, set]:
-    "Path by file name without its extension, of all files below a folder; the names met more than once."
-    found, several = {}, set()
-    for below, _, files in os.walk(folder):
+_NO_SOUND = frozenset([".json", ".csv", ".tsv", ".txt", ".jpg", ".jpeg", ".png", ".webp", ".npy", ".npz", ".pt",
+                       ".vtt", ".srt", ".description", ".part", ".ytdl", ".tmp", ".xml", ".lab", ".md", ".h5"])
+# names that downloaders give: Y<id>, <id>_30.000_40.000
+_CUT_OUT = re.compile(r"Y?([\w-]{11})((?:_\d+(?:\.\d+)?){0,2})")
+
+def _files_below(folder: Path) -> Iterator[tuple[str, str]]: # name without its extension, path
+    "All files that may be sound below a folder, behind links too; a folder is walked once."
+    walked = set()
+    for below, folders, files in os.walk(folder, followlinks=True):
+        about = os.stat(below)
+        if (about.st_dev, about.st_ino) in walked: # a link that leads back
+            folders.clear()
+            continue
+        walked.add((about.st_dev, about.st_ino))
         for name in files:
-            stem = os.path.splitext(name)[0]
-            if stem in found:
-                several.add(stem)
-            found[stem] = os.path.join(below, name)
-    return found, several
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() not in _NO_SOUND and not name.startswith("."):
+                yield stem, os.path.join(below, name)
+
+class _Files:
+    "The files below a folder, by the clip that they are called after."
+    def __init__(self,
+        folder: Path,
+        pieces: bool = True, # whether files that are called <id>_<start>_<end> are the clips
+    ):
+        self.folder = folder
+        self.named: dict[str, str] = {} # exactly as the clip
+        self.cut_out: dict[str, str] = {} # as downloaders name a clip
+        self.others: dict[tuple[int, str], list[str]] = {} # where there is more than one file
+        for stem, path in _files_below(folder):
+            self.add(self.named, stem, path)
+            found = _CUT_OUT.fullmatch(stem)
+            if found and found[1] != stem and (pieces or not found[2]):
+                self.add(self.cut_out, found[1], path)
+
+    def add(self, by_name: dict[str, str], name: str, path: str) -> None:
+        if by_name.setdefault(name, path) != path:
+            self.others.setdefault((id(by_name), name), []).append(path)
+
+    def of(self, segment: Segment) -> list[str]: # paths; more than one are ambiguous
+        "The files of a clip: of several pieces of one video, the one that begins where the segment does."
+        name = segment.clip_id
+        for by_name in (self.named, self.cut_out):
+            if name in by_name:
+                break
+        else:
+            return []
+        several = [by_name[name], *self.others.get((id(by_name), name), [])]
+        if by_name is self.named or len(several) == 1:
+            return several
+        begin = f"_{segment.start_seconds:.3f}_"
+        return [path for path in several if begin in os.path.basename(path)] or several
+
+    def in_words(self, found: int) -> str: # found: how many of them belong to a clip
+        "How many files there are, and how they are called."
+        if not self.folder.is_dir():
+            return f"there is no folder {self.folder}"
+        if not self.named:
+            return f"there is no file of sound in {self.folder}"
+        names = ", ".join(os.path.basename(path) for path in sorted(self.named.values())[:3])
+        return (f"{len(self.named):,} files of sound are in {self.folder}, called {names}, ...; {found:,} of "
+                "them belong to a clip of the lists. Known names: <id>.*, Y<id>.*, <id>_<start>_<end>.*")
 
 # %% ../../nbs/data/sources.ipynb #cell-16
 def _segment_lists(root: Path, segments: str|Sequence[str]|None) -> list[Path]:
@@ -150,18 +204,47 @@ def audioset_clips(
         of_list = read_segments(path)
         rows += of_list
         split += ["eval" if "eval" in path.name else "train"]*len(of_list)
-    files, several = _files_by_stem(root/clips)
-    paths = [files.get(r.clip_id) or os.path.join(root, clips, r.clip_id) for r in rows]
+    files = _Files(root/clips, pieces=not whole_soundtracks)
+    of_rows = [files.of(r) for r in rows]
+    paths = [found[0] if found else os.path.join(root, clips, r.clip_id) for r, found in zip(rows, of_rows)]
+    there = sum(map(bool, of_rows))
+    if there < len(rows):
+        log.warning("%d of %d clips have no file: %s", len(rows) - there, len(rows), files.in_words(there))
     times = {}
     if whole_soundtracks:
         times = {name: [getattr(r, name) for r in rows] for name in ("start_seconds", "end_seconds")}
-    ambiguous = [Problem(n, r.clip_id, "ambiguous", files[r.clip_id])
-                 for n, r in enumerate(rows) if r.clip_id in several]
+    ambiguous = [Problem(n, r.clip_id, "ambiguous", " and ".join(found[:2]))
+                 for n, (r, found) in enumerate(zip(rows, of_rows)) if len(found) > 1]
     ids, labels = [r.clip_id for r in rows], [r.mids for r in rows]
     videos = [found[1] if (found := re.fullmatch(YOUTUBE_IDS, clip_id)) else clip_id for clip_id in ids]
     return clip_table(ids, paths, labels, split, recording=videos, problems=ambiguous, **times)
 
 # %% ../../nbs/data/sources.ipynb #cell-20
+def _read_csv(path: str|Path, columns: Sequence[str], **how) -> pd.DataFrame:
+    "A csv in UTF-8 with these columns. FileNotFoundError or ValueError names it."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            rows = pd.read_csv(path, encoding="utf-8-sig", index_col=False, **how)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no csv {path}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder: give the csv in it") from None
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path} is not UTF-8 text ({e}): save it as a csv in UTF-8") from None
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty: a first line with the names of its columns is needed") from None
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as e:
+        raise ValueError(f"{path} cannot be read as a csv: {str(e).strip()}. Quote what holds a comma") from None
+    for name in columns:
+        if name not in rows:
+            separated = len(rows.columns) == 1 and re.search(r"[;\t|]", rows.columns[0])
+            hint = f": separate them by a comma, not by {separated[0]!r}" if separated else ""
+            raise ValueError(f"{path} has no column {name!r}, only {list(rows.columns)}{hint}")
+    if not len(rows):
+        raise ValueError(f"{path} lists no clip: it has a header and no rows")
+    return rows
+
 def _with_folds(
     dataset: str, # "esc50" or "urbansound8k"
     paths: list, # N files
@@ -179,7 +262,9 @@ def _with_folds(
     split = ["eval" if f == eval_fold else "train" for f in folds]
     weak = [Problem(n, ids[n], "weak match", c)
             for n, c in enumerate(categories) if c in known and known[c].match == "weak"]
-    return clip_table(ids, paths, labels, split, folds, recordings, problems=weak)
+    table = clip_table(ids, paths, labels, split, folds, recordings, problems=weak)
+    table.attrs["one_side"] = eval_fold is None
+    return table
 
 # %% ../../nbs/data/sources.ipynb #cell-23
 ADDRESSES = {
@@ -278,7 +363,8 @@ def esc10_clips(
     return _esc_clips(root, eval_fold, esc10=True)
 
 def _esc_clips(root, eval_fold, esc10):
-    rows = pd.read_csv(Path(root)/SET_LISTS["esc50"], dtype={"src_file": str})
+    columns = ("filename", "category", "fold", "src_file", "esc10")
+    rows = _read_csv(Path(root)/SET_LISTS["esc50"], columns, dtype={"src_file": str})
     if esc10:
         rows = rows[rows.esc10.astype(bool)]
     paths = [str(Path(root)/"audio"/name) for name in rows.filename]
@@ -291,7 +377,8 @@ def urbansound8k_clips(
     eval_fold: int|None = None, # 1 to 10: the fold that becomes the eval split
 ) -> pd.DataFrame: # see `clip_table`
     "UrbanSound8K (Salamon, Jacoby and Bello 2014)."
-    rows = pd.read_csv(Path(root)/SET_LISTS["urbansound8k"], dtype={"fsID": str})
+    columns = ("slice_file_name", "class", "fold", "fsID")
+    rows = _read_csv(Path(root)/SET_LISTS["urbansound8k"], columns, dtype={"fsID": str})
     paths = [str(Path(root)/"audio"/f"fold{n}"/name) for n, name in zip(rows.fold, rows.slice_file_name)]
     categories, folds, recordings = rows["class"].tolist(), rows.fold.tolist(), rows.fsID.tolist()
     return _with_folds("urbansound8k", paths, categories, folds, recordings, eval_fold)
@@ -355,7 +442,7 @@ def _split_labels(cell: str) -> tuple[str, ...]:
             labels += pieces if only_mids else [part.strip()]
     return tuple(labels)
 
-def _column(rows: pd.DataFrame, name: str, default, kind: Callable = str) -> list:
+def _column(path: str|Path, rows: pd.DataFrame, name: str, default, kind: Callable = str) -> list:
     "A column of strings as another kind, where it is there; `default` where a cell is blank."
     if name not in rows:
         return [default]*len(rows)
@@ -364,7 +451,7 @@ def _column(rows: pd.DataFrame, name: str, default, kind: Callable = str) -> lis
         try:
             cells.append(kind(cell) if cell else default)
         except ValueError as e:
-            raise ValueError(f"line {number}: column {name!r} of the csv: {e}") from None
+            raise ValueError(f"line {number}: column {name!r} of {path}: {e}") from None
     return cells
 
 # %% ../../nbs/data/sources.ipynb #47cfa487
@@ -373,19 +460,19 @@ def csv_clips(
     root: str|Path, # the csv file
 ) -> pd.DataFrame: # see `clip_table`
     "Clips that a csv lists. Raises ValueError that names a column that is lacking or cannot be read."
-    rows = pd.read_csv(root, dtype=str, keep_default_na=False)
-    for name in ("path", "labels"):
-        if name not in rows:
-            raise ValueError(f"{root} has no column {name!r}, only {list(rows.columns)}")
-    split = _column(rows, "split", "train")
+    rows = _read_csv(root, ("path", "labels"), dtype=str, keep_default_na=False)
+    split = _column(root, rows, "split", "train")
     for value in set(split):
         one_of(value, ("train", "eval"), f"split in {root}")
-    ids = [clip_id or path for clip_id, path in zip(_column(rows, "clip_id", ""), rows.path)]
-    recordings = [r or clip_id for r, clip_id in zip(_column(rows, "recording", ""), ids)]
+    ids = [clip_id or path for clip_id, path in zip(_column(root, rows, "clip_id", ""), rows.path)]
+    recordings = [r or clip_id for r, clip_id in zip(_column(root, rows, "recording", ""), ids)]
     paths = [str(Path(root).parent/path) for path in rows.path]
     labels = [_split_labels(cell) for cell in rows.labels]
-    times = {name: _column(rows, name, math.nan, float) for name in ("start_seconds", "end_seconds")}
-    return clip_table(ids, paths, labels, split, _column(rows, "fold", -1, int), recordings, **times)
+    times = {name: _column(root, rows, name, math.nan, float) for name in ("start_seconds", "end_seconds")}
+    folds = _column(root, rows, "fold", -1, int)
+    table = clip_table(ids, paths, labels, split, folds, recordings, **times)
+    table.attrs["one_side"] = "split" not in rows
+    return table
 
 # %% ../../nbs/data/sources.ipynb #53d39574
 def _mono(x: np.ndarray) -> np.ndarray: # float32 [samples]

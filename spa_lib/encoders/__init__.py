@@ -1,26 +1,26 @@
 """Audio encoders: waveform in, one vector or 527 logits out. Importing this registers all of them."""
 from .augment import Augment
 from .base import (
-    Encoder, Frozen, OfficialHead, check_length, create_encoder, encoder_class, encoder_names, read_options,
-    register_encoder,
+    Encoder, Frozen, OfficialHead, Wrapped, check_length, checkpoint_digest, create_encoder, encoder_class,
+    encoder_label, encoder_names, encoder_parameters, encoder_sizes, read_options, register_encoder,
 )
 from .blocks import Block
 from .checkpoints import (
     CHECKPOINTS, CheckpointError, Released, SavedEncoder, find_checkpoint, load_official, read_checkpoint,
     read_description, saved_encoder,
 )
-
-# Each registers itself. This is the order of encoder_names(): the paper's Table 1, then mn.
 from .psla import PSLA
 from .panns import Cnn14
 from .ast import AST
 from .passt import PaSST
 from .htsat import HTSAT
 from .mn import MN
+from .hf import Transformer
 
 __all__ = [
     "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder",
-    "Frozen", "OfficialHead", "PaSST", "Released", "SavedEncoder", "check_length", "create_encoder",
-    "encoder_class", "encoder_names", "find_checkpoint", "load_official", "read_checkpoint",
+    "Frozen", "OfficialHead", "PaSST", "Released", "SavedEncoder", "Transformer", "Wrapped", "check_length",
+    "checkpoint_digest", "create_encoder", "encoder_class", "encoder_label", "encoder_names",
+    "encoder_parameters", "encoder_sizes", "find_checkpoint", "load_official", "read_checkpoint",
     "read_description", "read_options", "register_encoder", "saved_encoder",
 ]

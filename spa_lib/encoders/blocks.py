@@ -103,14 +103,18 @@ class Block(nn.Module):
 # %% ../../nbs/encoders/blocks.ipynb #cell-15
 def drop_path(
     x: Tensor, # a residual branch [B, ...]
-    chance: float, # of leaving it out, in [0, 1)
+    chance: float, # of leaving it out, in [0, 1]
     training: bool, # otherwise nothing happens
 ) -> Tensor: # [B, ...]
-    "Stochastic depth: each clip's branch is zero by `chance`, else divided by 1 - chance."
+    """Stochastic depth: each clip's branch is zero by `chance`, else divided by 1 - chance.
+
+    Raises ValueError for a chance outside [0, 1]."""
+    if not 0 <= chance <= 1:
+        raise ValueError(f"the chance of leaving a branch out is between 0 and 1, not {chance}")
     if not training or chance == 0:
         return x
     keep = torch.rand(len(x), *[1]*(x.ndim - 1), device=x.device) >= chance
-    return x*keep/(1 - chance)
+    return x*keep/(1 - chance or 1)
 
 # %% ../../nbs/encoders/blocks.ipynb #cell-18
 def heads_of(

@@ -16,6 +16,7 @@ import numpy as np
 # %% ../../nbs/metrics/intervals.ipynb #16245ba8
 from spa_lib.metrics.ap import (
     PLAIN_COSTS,
+    aligned,
     ap_of_classes,
     checked_scores,
     checked_targets,
@@ -115,7 +116,8 @@ def _bootstrap(targets, tables: list, metric: str, distances, weighting: str, le
                groups: Sequence|np.ndarray|None) -> list[np.ndarray]:
     "The samples of each table of scores, the value first, from input that is checked here, once."
     metric = one_of(metric.lower(), METRICS, "metric")
-    positive = checked_targets(targets)
+    both = [aligned(targets, scores, distances) for scores in tables]
+    positive, tables = checked_targets(both[0][0]), [scores for _, scores in both]
     tables = [checked_scores(positive, scores) for scores in tables]
     weights = _resamples(len(positive), n, seed, groups)
     if not metric.startswith("omap"):
@@ -183,6 +185,7 @@ def measure(
     seed: int = 0, # of the bootstrap
 ) -> dict[str, dict]: # mAP, OmAP and OmAP_binary: value, per_level, and low and high; all in [0, 1]
     "The values of `metrics.json`: mAP and both readings of OmAP (section 4.1), with 95 % intervals."
+    targets, scores = aligned(targets, scores, ontology)
     positive = checked_targets(targets)
     scores, every_clip = checked_scores(positive, scores), np.ones(len(positive))
     D, levels = distances_and_levels(ontology, classes=positive.shape[1])
@@ -250,8 +253,9 @@ def per_class_gain(
     levels: Iterable[int]|None = None, # the lambdas; None = the ontology's, or 0 to the largest distance
 ) -> np.ndarray: # b minus a, [C]; nan for a class without a positive
     "How much better b is than a in each class (section 4.2.3). Raises ValueError that names what is wrong."
-    positive = checked_targets(targets)
-    tables = [checked_scores(positive, scores) for scores in (scores_a, scores_b)]
+    both = [aligned(targets, scores, distances) for scores in (scores_a, scores_b)]
+    positive = checked_targets(both[0][0])
+    tables = [checked_scores(positive, scores) for _, scores in both]
     error_distance, costs = (~positive).view(np.uint8), PLAIN_COSTS
     if distances is not None:
         D, levels = distances_and_levels(distances, levels, positive.shape[1])

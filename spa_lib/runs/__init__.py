@@ -4,15 +4,16 @@ from .recipe import (
     halving_factor, make_optimizer, mixup, rate_factor, run_values, schedule_factor,
 )
 from .config import (
-    AUDIOSET, BY_ENCODER, PRETRAINED, SCALES, AtLeast, ClipsConfig, LessThan, Local, ModelConfig, NamePart,
-    NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, RecipeConfig, RunConfig, check_together,
-    checked_config, config_hash, encoder_of, identity, local_fields, make_config, parse_values, parse_where,
-    published_recipe, released_checkpoint, run_name, runs_dir, start_values, variant_of, variant_values,
+    AUDIOSET, BY_ENCODER, PRETRAINED, SCALES, AtLeast, AtMost, ClipsConfig, LessThan, Local, ModelConfig,
+    NamePart, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, Rate, RecipeConfig, RunConfig,
+    check_together, checked_config, config_hash, encoder_of, identity, local_fields, make_config,
+    parse_values, parse_where, published_recipe, released_checkpoint, run_name, runs_dir, start_values,
+    variant_of, variant_values,
 )
 from .folder import (
-    MARK, NAMES, FolderInUse, Run, describe_run, device_name, find_runs, is_finished, keep_last,
-    load_checkpoint, lock_wait, only_writer, read_config, read_run, save_checkpoint, versions, write_config,
-    write_results,
+    MARK, NAMES, DamagedRun, FolderInUse, Run, describe_run, device_name, find_runs, is_finished, keep_last,
+    load_checkpoint, lock_wait, only_writer, read_config, read_run, read_runs, save_checkpoint, versions,
+    write_config, write_results,
 )
 from .origin import MADE_OF, check_finished, check_made_of, checkpoint_made_of, clips_made_of, read_made_of
 from .devices import (
@@ -26,31 +27,32 @@ from .plan import (
 )
 from .comparison import (
     METRIC_KEYS, SELECTION, SPA_FIELDS, Experiment, Resampled, by_seed, by_seed_mean, candidate_table,
-    caption, chance_of, check_pair, check_runs, choose, comparable, compare, comparison_key, evaluated,
-    experiments, level_table, ontology_of, over_seeds, paired_runs, paired_table, provenance, runs_table,
-    selection_key,
+    caption, chance_of, check_pair, check_results, check_runs, choose, comparable, compare, comparison_key,
+    evaluated, experiments, level_table, ontology_of, over_seeds, paired_runs, paired_table, provenance,
+    runs_table, selection_key,
 )
 from .trainer import Task, Trainer, finite_step, loader_errors, predict_clips
 
 __all__ = [
     "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "MADE_OF", "MARK", "METRIC_KEYS", "NAMES",
     "OPTIMIZERS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAMPLERS", "SCALES", "SCHEDULES", "SELECTION",
-    "SPA_FIELDS", "STEP_FIELDS", "AtLeast", "ClipsConfig", "Experiment", "FolderInUse", "LessThan", "Local",
-    "ModelConfig", "NamePart", "NonNegativeFloat", "NonNegativeInt", "OneOf", "Plan", "PlannedRun",
-    "PositiveInt", "Processes", "Recipe", "RecipeConfig", "Resampled", "Run", "RunConfig", "RunGroup", "Task",
-    "Trainer", "agree", "average_gradients", "by_seed", "by_seed_mean", "candidate_table", "caption",
-    "chance_of", "check_finished", "check_made_of", "check_pair", "check_runs", "check_together",
-    "checked_config", "checkpoint_made_of", "checkpoint_path", "choose", "class_turn", "clips_made_of",
-    "comparable", "compare", "comparison_key", "config_hash", "count_clips", "describe_run",
-    "destroy_processes", "device_name", "encoder_of", "epoch_order", "epochs_done", "estimate",
-    "estimate_run", "evaluated", "experiments", "find_runs", "finished_runs", "finite_step", "first_alone",
-    "gather", "grid", "group_values", "halving_factor", "identity", "init_processes", "is_finished", "join",
-    "keep_last", "launch", "level_table", "load_checkpoint", "loader_errors", "local_fields", "lock_wait",
-    "make_config", "make_optimizer", "mixup", "only_writer", "ontology_of", "over_seeds", "paired_runs",
-    "paired_table", "papermill_words", "parse_values", "parse_where", "plan_runs", "predict_clips",
-    "process_timeout", "provenance", "published_recipe", "rate_factor", "read_config", "read_made_of",
-    "read_plan", "read_run", "released_checkpoint", "report", "run_command", "run_name", "run_values",
-    "runs_dir", "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs", "selection_key",
-    "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total", "train_parameters",
-    "variant_of", "variant_values", "versions", "write_config", "write_results",
+    "SPA_FIELDS", "STEP_FIELDS", "AtLeast", "AtMost", "ClipsConfig", "DamagedRun", "Experiment",
+    "FolderInUse", "LessThan", "Local", "ModelConfig", "NamePart", "NonNegativeFloat", "NonNegativeInt",
+    "OneOf", "Plan", "PlannedRun", "PositiveInt", "Processes", "Rate", "Recipe", "RecipeConfig", "Resampled",
+    "Run", "RunConfig", "RunGroup", "Task", "Trainer", "agree", "average_gradients", "by_seed",
+    "by_seed_mean", "candidate_table", "caption", "chance_of", "check_finished", "check_made_of",
+    "check_pair", "check_results", "check_runs", "check_together", "checked_config", "checkpoint_made_of",
+    "checkpoint_path", "choose", "class_turn", "clips_made_of", "comparable", "compare", "comparison_key",
+    "config_hash", "count_clips", "describe_run", "destroy_processes", "device_name", "encoder_of",
+    "epoch_order", "epochs_done", "estimate", "estimate_run", "evaluated", "experiments", "find_runs",
+    "finished_runs", "finite_step", "first_alone", "gather", "grid", "group_values", "halving_factor",
+    "identity", "init_processes", "is_finished", "join", "keep_last", "launch", "level_table",
+    "load_checkpoint", "loader_errors", "local_fields", "lock_wait", "make_config", "make_optimizer", "mixup",
+    "only_writer", "ontology_of", "over_seeds", "paired_runs", "paired_table", "papermill_words",
+    "parse_values", "parse_where", "plan_runs", "predict_clips", "process_timeout", "provenance",
+    "published_recipe", "rate_factor", "read_config", "read_made_of", "read_plan", "read_run", "read_runs",
+    "released_checkpoint", "report", "run_command", "run_name", "run_values", "runs_dir", "runs_table",
+    "save_checkpoint", "schedule_factor", "seconds_from_runs", "selection_key", "share_batch_norm",
+    "start_alike", "start_values", "steps_per_epoch", "total", "train_parameters", "variant_of",
+    "variant_values", "versions", "write_config", "write_results",
 ]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SPA_FIELDS', 'RECIPE_FIELDS', 'METRIC_KEYS', 'SELECTION', 'TUNED', 'comparison_key', 'ontology_of', 'check_runs',
-           'evaluated', 'runs_table', 'Experiment', 'experiments', 'comparable', 'over_seeds', 'Resampled',
-           'by_seed_mean', 'compare', 'check_pair', 'paired_runs', 'paired_table', 'chance_of', 'level_table',
-           'caption', 'provenance', 'selection_key', 'candidate_table', 'choose', 'by_seed']
+           'check_results', 'evaluated', 'runs_table', 'Experiment', 'experiments', 'comparable', 'over_seeds',
+           'Resampled', 'by_seed_mean', 'compare', 'check_pair', 'paired_runs', 'paired_table', 'chance_of',
+           'level_table', 'caption', 'provenance', 'selection_key', 'candidate_table', 'choose', 'by_seed']
 
 # %% ../../nbs/runs/comparison.ipynb #cell-2
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..metrics import Chance, Interval, bootstrap, chance, paired_interval
+from ..metrics import Chance, Interval, bootstrap, chance, mean_average_precision, paired_interval
 from ..ontology import METHODS, Ontology
 from ..results import PAPER_ENCODERS
 from spa_lib.runs.config import (
@@ -31,7 +31,7 @@ from spa_lib.runs.config import (
     variant_of,
     variant_values,
 )
-from .folder import Run, find_runs
+from .folder import DamagedRun, Run, find_runs
 from .plan import run_command
 from ..text import CONTROLS
 from ..utils import one_of
@@ -58,6 +58,8 @@ def ontology_of(run: Run) -> Ontology:
         raise ValueError(f"{run.folder.name}: its classes are not in AudioSet's order")
     return full.subset(mids)
 
+_ROUNDING = 1e-4 # of scores that are kept as float32
+
 def check_runs(
     runs: list[Run],
 ) -> list[Run]: # the same
@@ -73,6 +75,22 @@ def check_runs(
                 names = f"{run.folder.name} and {other.folder.name}"
                 raise ValueError(f"{names} name the same clip list, but their {part} differ")
     return runs
+
+def check_results(run: Run) -> None:
+    "DamagedRun where the scores of a run do not give the mAP that stands in its `metrics.json`."
+    stated = [run.metrics.get(metric, {}).get("value") for metric in ("mAP", "OmAP")]
+    if not all(isinstance(value, float) and 0 <= value <= 1 for value in stated):
+        raise DamagedRun.of(run.folder, f"metrics.json states mAP {stated[0]} and OmAP {stated[1]}, where "
+                                        "numbers between 0 and 1 have to stand")
+    try:
+        found = mean_average_precision(run.targets, run.scores)
+    except DamagedRun:
+        raise
+    except ValueError as e:
+        raise DamagedRun.of(run.folder, f"scores.npz cannot be scored: {e}") from e
+    if abs(found - stated[0]) > _ROUNDING:
+        raise DamagedRun.of(run.folder, f"its scores give mAP {found:.4f}, its metrics.json says "
+                                        f"{stated[0]:.4f}: the two files are not of one run")
 
 # %% ../../nbs/runs/comparison.ipynb #r-cell-19
 def _idle_fields(cfg: RunConfig) -> set[str]:

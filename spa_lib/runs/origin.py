@@ -17,7 +17,7 @@ import pandas as pd
 
 # %% ../../nbs/runs/origin.ipynb #3a7a53a4
 from ..data import clip_list_hash
-from ..encoders import Encoder, find_checkpoint
+from ..encoders import Encoder, checkpoint_digest
 from .folder import is_finished
 from ..utils import sha256_of
 
@@ -73,7 +73,7 @@ def _refusal(folder: Path, cfg: Any, differing: list[str]) -> str:
     "The message: which run, what differs, and the way out."
     written = json.loads((folder/"config.json").read_text())
     places = [f"{name} is {getattr(cfg, name)!r} and was {written.get(name)!r}"
-              for name in ("root", "checkpoint") if written.get(name) != getattr(cfg, name)]
+              for name in ("root", "checkpoint", "encoder") if written.get(name) != getattr(cfg, name)]
     place = f" ({'; '.join(places)})" if places else ""
     what = " and ".join(MADE_OF[name] for name in differing)
     return (f"{folder} holds a run of {what}{place}. The name of a run says its parameters, not what lies "
@@ -112,6 +112,6 @@ def check_finished(
         except (OSError, ValueError) as e:
             log.warning("%s is read as it is; its clips cannot be compared with those that are here: %s",
                         Path(folder).name, e)
-    if cfg.checkpoint and Path(cfg.checkpoint).expanduser().exists():
-        here["checkpoint"] = find_checkpoint(cfg.encoder, cfg.checkpoint).sha256
+    if digest := checkpoint_digest(cfg.encoder, cfg.checkpoint):
+        here["checkpoint"] = digest
     check_made_of(folder, cfg, here)

@@ -1,4 +1,6 @@
 """Metrics: the authors' values, naive definitions, scikit-learn, identities, intervals that hold."""
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -374,7 +376,7 @@ def test_input_is_checked_once(ontology, monkeypatch, name, tables):
     {
         "mean_average_precision": lambda: mean_average_precision(y, s),
         "auc": lambda: auc(y, s),
-        "omap": lambda: omap(y, s, D),
+        "omap": lambda: omap(y, s, D, empty="skip", chance_draws=2),
         "chance": lambda: chance(y, D, draws=3),
         "bootstrap": lambda: bootstrap(y, s, "omap", D, n=5),
         "paired_bootstrap": lambda: paired_bootstrap(y, s, s, "omap", D, n=5),
@@ -408,6 +410,52 @@ def test_chance_is_what_random_scores_get(ontology):
     assert abs(mean_average_precision(targets, other) - found.map) < 6*found.map_sd
     assert found.per_level.shape == found.per_level_sd.shape == (22,)
     assert abs(found.per_level.mean() - found.omap) < 1e-12
+
+
+def test_chance_beside_omap_is_that_of_the_same_targets(ontology):
+    targets, scores, _ = case(3, N=60, C=40)
+    part = ontology.subset(ontology.mids[:targets.shape[1]])
+    weights = np.arange(len(targets)) % 3 + 1
+    found = omap(targets, scores, part, "binary", clip_weights=weights, chance_draws=5)
+    alone = chance(targets, part, "binary", draws=5, clip_weights=weights)
+    assert found.chance.omap == alone.omap and found.value == omap(targets, scores, part, "binary",
+                                                                   clip_weights=weights).value
+    assert found.above_chance == (found.value - alone.omap)/(1 - alone.omap) == alone.above(found.value)
+    assert f"chance {alone.omap:.6f}" in repr(found)
+    np.testing.assert_allclose(np.nanmean(alone.per_class, 1), alone.per_level, rtol=0, atol=1e-12)
+    assert np.array_equal(np.isnan(alone.per_class[0]), ~targets.any(0))
+    with pytest.raises(ValueError, match="chance_draws=10"):
+        _ = omap(targets, scores, part).above_chance
+
+
+def test_clips_without_a_label_can_be_left_out():
+    targets, scores, D = case(5, N=40)
+    targets[[1, 4]] = 0
+    kept = targets.any(1)
+    with pytest.raises(ValueError, match="clip 1 has no positive label"):
+        omap(targets, scores, D)
+    weights = np.linspace(1, 2, len(targets))
+    skipped = omap(targets, scores, D, empty="skip", clip_weights=weights)
+    assert skipped.value == omap(targets[kept], scores[kept], D, clip_weights=weights[kept]).value
+    assert chance(targets, D, empty="skip", draws=2).omap == chance(targets[kept], D, draws=2).omap
+    with pytest.raises(ValueError, match="none of the"):
+        omap(targets*0, scores, D, empty="skip")
+
+
+def test_many_classes_take_little_memory():
+    """3,000 classes: the tables are 2 MB, the distances 9 MB; float64 copies of these were 72 MB each."""
+    C, N = 3000, 50
+    D = np.full((C, C), 2, np.int8)
+    D[::2, 1::2] = D[1::2, ::2] = 3
+    np.fill_diagonal(D, 0)
+    targets = np.zeros((N, C), bool)
+    targets[range(N), range(0, 60*N, 60)] = True
+    scores = np.random.default_rng(0).random((N, C), dtype=np.float32)
+    tracemalloc.start()
+    omap(targets, scores, D)
+    peak = tracemalloc.get_traced_memory()[1]/2**20
+    tracemalloc.stop()
+    assert peak < 40
 
 
 def test_no_scores_are_below_the_floor(ontology):

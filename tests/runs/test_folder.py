@@ -72,5 +72,5 @@ def test_damaged_scores_are_refused_by_name(tmp_path, make_run):
     with zipfile.ZipFile(path / "scores.npz") as z:
         where = z.getinfo("scores.npy").header_offset + 200
     (path / "scores.npz").write_bytes(whole[:where] + bytes(200) + whole[where + 200:])
-    with pytest.raises(ValueError, match=f"{path.name}: scores in scores.npz is damaged"):
+    with pytest.raises(ValueError, match=f"{path.name}: scores.npz cannot be read"):
         run.scores.sum()
