@@ -110,7 +110,7 @@ def read_source(
         return f.read(-1 if stop is None else stop - start)
 
 # %% ../../nbs/data/audio.ipynb #805c135c
-SHARD_RANGE = re.compile(r"(.+\.tar)#(\d+)\+(\d+)@([0-9a-f]{8})")
+SHARD_RANGE = re.compile(r"(.+\.(?:tar|frames))#(\d+)\+(\d+)@([0-9a-f]{8})")
 
 def shard_range(
     shard: str|Path, # tar file, or its address
