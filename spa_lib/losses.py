@@ -119,9 +119,10 @@ def obce_loss(
     logits: Tensor, # [B, C]
     y: Tensor, # targets [B, C] in [0, 1]
     distances: Tensor, # edges between the classes [C, C]
+    fitted: Tensor|None = None, # what the scores are to become [B, C], where it is not y; r follows from y
 ) -> Tensor: # scalar, >= 0
     "Ontology-aware binary cross entropy (Eq. 3, with its minus sign). Raises ValueError for wrong shapes."
-    return (obce_weights(y, distances) * _elementwise_bce(logits, y)).mean()
+    return (obce_weights(y, distances) * _elementwise_bce(logits, y if fitted is None else fitted)).mean()
 
 # %% ../nbs/03b_losses.ipynb #cell-46
 def tagging_loss(
@@ -166,12 +167,17 @@ def total_loss(
     distances: Tensor, # edges between the classes [C, C]
     alpha: float, # weight of the alignment, >= 0
     align: Callable[[Tensor, Tensor, Tensor], Tensor] = spa_loss, # of E_a, E_t, y: Eq. 4, or a text branch's
+    obce_share: float = 0.5, # of L_OBCE in the tagging loss, in [0, 1]; 0.5 = the paper's
+    fitted: Tensor|None = None, # what the scores are to become [B, C], where it is not y: soft targets
 ) -> tuple[Tensor, dict[str, Tensor]]: # the loss; "bce", "obce", "spa" (nan where alpha is 0), no gradient
     "The training loss (Eq. 5) and its parts. Raises ValueError for a negative alpha or missing embeddings."
     if not 0 <= alpha < torch.inf:
         raise ValueError(f"alpha must be a finite number, 0 or more, not {alpha}")
-    bce, obce = bce_loss(logits, y), obce_loss(logits, y, distances)
-    loss, spa = (bce + obce)/2, bce.new_full((), torch.nan)
+    if not 0 <= obce_share <= 1:
+        raise ValueError(f"obce_share must lie between 0 and 1, not {obce_share}")
+    bce = bce_loss(logits, y if fitted is None else fitted)
+    obce = obce_loss(logits, y, distances, fitted)
+    loss, spa = (1 - obce_share)*bce + obce_share*obce, bce.new_full((), torch.nan)
     if alpha > 0:
         if E_a is None or E_t is None:
             raise ValueError(f"alpha = {alpha} needs the embeddings E_a and E_t")

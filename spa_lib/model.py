@@ -30,6 +30,12 @@ class TextBranch(nn.Module):
         "All label embeddings at once. Only p_t receives a gradient."
         return self.p_t(self.T_hat)
 
+    def project(self,
+        T: Tensor, # features of any texts [N, V], by the same f_t
+    ) -> Tensor: # [N, D]
+        "Where texts stand that may be no class's."
+        return self.p_t(T)
+
     def align(self,
         E_a: Tensor, # audio embeddings [B, D]
         E_t: Tensor, # label embeddings [C, D]

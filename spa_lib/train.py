@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'EVALUATED_SHARE', 'COLLAPSED', 'Data', 'read_table', 'both_sides', 'list_clips', 'load_data',
-           'matrix_precision', 'make_encoder', 'make_model', 'freeze_encoder', 'SPATask', 'make_trainer',
-           'text_at_both_ends', 'warn_of_collapse', 'write_model', 'write_scores', 'train', 'train_all']
+           'matrix_precision', 'make_encoder', 'start_at_priors', 'make_model', 'freeze_encoder', 'SPATask',
+           'make_trainer', 'text_at_both_ends', 'warn_of_collapse', 'write_model', 'write_scores', 'train', 'train_all']
 
 # %% ../nbs/04_train.ipynb #cell-3
 import logging
@@ -27,11 +27,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
-from .beyond import BRANCHES
+from .beyond import BRANCHES, SoftTargets, make_soft_targets
 from spa_lib.data import (
     HOLDOUT_SEED,
+    SOURCES,
     Clips,
     Embedded,
+    FrameClips,
     clip_list_hash,
     draw_clips,
     embed_clips,
@@ -91,8 +93,8 @@ log = logging.getLogger("spa_lib")
 class Data(NamedTuple):
     "What a run learns from and is scored on."
     ontology: Ontology # of the classes that the clips carry
-    train: Clips       # random crops
-    evaluate: Clips    # centre crops
+    train: Clips|FrameClips # random crops, or frames of released features
+    evaluate: Clips|FrameClips # centre crops, or frames
     problems: list     # clips that were left out, and why
     made_of: dict[str, str] # digests of the two lists: see spa_lib.runs.MADE_OF
 
@@ -105,6 +107,8 @@ def read_table(
     options: dict = {}
     if cfg.source == "synth":
         options = dict(n_train=cfg.n_train, n_eval=cfg.n_eval, seconds=cfg.clip_seconds)
+    if cfg.source == "audioset_features":
+        options["train_set"] = cfg.train_set
     if cfg.eval_fold:
         options["eval_fold"] = cfg.eval_fold
     if cfg.recording_pattern:
@@ -164,22 +168,27 @@ def load_data(
     full = Ontology.audioset()
     table = read_table(cfg, full)
     ontology = full.carried(table.mids)
-    common: dict = dict(
-        ontology=ontology,
-        sample_rate=sample_rate,
-        clip_seconds=cfg.clip_seconds,
-        pad=cfg.pad,
-        cache=cfg.cache,
-        on_problem=cfg.on_problem,
-        workers=max(1, cfg.workers),
-        progress=progress,
-    )
     of_train, of_evaluate = both_sides(cfg, table)
     made_of = clips_made_of(of_train, of_evaluate)
-    of_train, of_evaluate = examine_sides([of_train, of_evaluate], cfg.on_problem, cfg.on_doubt,
-                                          workers=max(1, cfg.workers), progress=progress)
-    train = Clips(of_train, crop="centre" if cfg.freeze else "random", seed=cfg.seed, **common)
-    evaluate = Clips(of_evaluate, crop="centre", **common)
+    train: Clips|FrameClips
+    evaluate: Clips|FrameClips
+    if SOURCES[cfg.source].gives == "frames":
+        train, evaluate = (FrameClips(side, ontology, cfg.clip_seconds) for side in (of_train, of_evaluate))
+    else:
+        of_train, of_evaluate = examine_sides([of_train, of_evaluate], cfg.on_problem, cfg.on_doubt,
+                                              workers=max(1, cfg.workers), progress=progress)
+        common: dict = dict(
+            ontology=ontology,
+            sample_rate=sample_rate,
+            clip_seconds=cfg.clip_seconds,
+            pad=cfg.pad,
+            cache=cfg.cache,
+            on_problem=cfg.on_problem,
+            workers=max(1, cfg.workers),
+            progress=progress,
+        )
+        train = Clips(of_train, crop="centre" if cfg.freeze else "random", seed=cfg.seed, **common)
+        evaluate = Clips(of_evaluate, crop="centre", **common)
     found = [p for t in (table, train.table, evaluate.table) for p in t.attrs.get("problems", [])]
     problems = {p["clip_id"]: p for p in found} # each clip once
     return Data(ontology, train, evaluate, list(problems.values()), made_of)
@@ -218,6 +227,17 @@ def make_encoder(cfg: RunConfig) -> Encoder:
     check_length(encoder, cfg.clip_seconds)
     return encoder
 
+@torch.no_grad()
+def start_at_priors(
+    model: SPAModel,
+    targets: np.ndarray, # of the training side [N, C], 0 or 1
+) -> None:
+    "The classifier begins with each class's share of the clips as its score (half a clip where it has none)."
+    own = hasattr(model.text, "classify")
+    bias = model.text.bias if own else model.c_a.bias
+    share = np.maximum(targets.mean(0, dtype=np.float64), 0.5/len(targets))
+    bias.copy_(torch.from_numpy(np.log(share/(1 - share))))
+
 def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> SPAModel|OfficialHead:
     "The model of a run over the classes of `ontology`. Equal seeds: equal p_a and c_a, whatever the text."
     if cfg.head == "official":
@@ -252,8 +272,18 @@ class SPATask(Task):
             model.encoder.embed = torch.compile(model.encoder.embed)
         self.cfg, self.data = cfg, data
         self.distances = torch.as_tensor(data.ontology.distances, device=device)
+        self.soft = self.soft_targets(device)
         self.audio = AudioStatistics(cfg.dim).to(device)
         self.start = self.label_statistics()
+
+    def soft_targets(self, device: torch.device) -> SoftTargets|None:
+        "What the labels lend each other, where the configuration asks for it."
+        cfg, T_hat = self.cfg, self.model.text.T_hat
+        if cfg.soft_targets == "none": return None
+        clips = self.data.train.targets.sum(0, dtype=np.int64)
+        made = make_soft_targets(cfg.soft_targets, self.data.ontology, T_hat.cpu(), clips, cfg.soft_share,
+                                 cfg.soft_k, cfg.soft_width, cfg.seed)
+        return made.to(device)
 
     def parameter_groups(self) -> list[dict]:
         "The encoder, and the heads p_a, c_a and p_t, each with its peak rate."
@@ -274,12 +304,17 @@ class SPATask(Task):
 
     def loss(self, E_a: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         "(L_BCE + L_OBCE)/2 + alpha L_SPA (Eq. 5), and its three parts."
+        cfg, fitted = self.cfg, None
+        if cfg.soft_targets == "ancestors":
+            y = self.soft(y)  # type: ignore[misc] # these are labels, not something beside them
+        elif self.soft:
+            fitted = self.soft(y)
         with self.autocast():
             logits = self.model.classify(E_a)
         E_t = self.model.label_embeddings()
         self.audio.add(E_a.detach(), E_t.detach(), y)
-        return total_loss(logits.float(), E_a.float(), E_t.float(), y, self.distances, self.cfg.alpha,
-                          align=self.model.align)
+        return total_loss(logits.float(), E_a.float(), E_t.float(), y, self.distances, cfg.alpha,
+                          self.model.align, cfg.obce_share, fitted)
 
     def label_statistics(self) -> dict[str, float]:
         "How alike the label embeddings are now."
@@ -420,6 +455,8 @@ def _train_in(folder: Path, cfg: RunConfig, progress: bool, processes: Processes
         if cfg.freeze:
             f_a, data = freeze_encoder(encoder, data, device)
         model = make_model(cfg, f_a, data.ontology)
+        if cfg.prior_bias:
+            start_at_priors(cast(SPAModel, model), data.train.targets)
     made_of = data.made_of | checkpoint_made_of(cfg, encoder)
     check_made_of(folder, cfg, made_of)
     clip_lists = [clip_list_hash(side.table) for side in (data.train, data.evaluate)]

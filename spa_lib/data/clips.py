@@ -67,6 +67,7 @@ class Source(NamedTuple):
     read: Callable # (root, options) -> clip table, see `clip_table`
     add_ancestors: bool # whether its labels are narrow: one a clip, without the classes above it
     locate: Callable|None # (root, download, url) -> its folder, fetched where it is absent and asked for
+    gives: str # what a clip is: "waveform" or "frames", see `spa_lib.data.FrameClips`
 
     def options(self) -> list[str]:
         "The names of its options."
@@ -83,6 +84,7 @@ def register_source(
     name: str, # what `read_clips` shall call it
     add_ancestors: bool = False, # whether its labels are narrow: see `Source`
     locate: Callable|None = None, # (root, download, url) -> folder, for sets that can be downloaded
+    gives: str = "waveform", # what a clip is: see `Source`
 ) -> Callable[[Callable], Callable]: # the decorator
     """Make a function a source of clips.
 
@@ -94,7 +96,7 @@ def register_source(
             taken_by = f"{holder.__module__}.{holder.__qualname__}"
             raise ValueError(f"the clip source {name!r} is taken by {taken_by}: "
                              f"register {read.__qualname__} under another name")
-        SOURCES[name] = Source(read, add_ancestors, locate)
+        SOURCES[name] = Source(read, add_ancestors, locate, gives)
         return read
     return register
 

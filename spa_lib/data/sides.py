@@ -144,8 +144,8 @@ def clip_digests(
     "Digests of clips; of those in shards, the CRC that the index holds."
     files = [path for path in paths if not SHARD_RANGE.fullmatch(path)]
     digests = dict(zip(files, content_digests(files, kind)))
-    crcs = {path: found[4] for path in paths if (found := SHARD_RANGE.fullmatch(path))}
-    return [(crcs | digests)[path] for path in paths]
+    digests |= {path: found[4] for path in paths if (found := SHARD_RANGE.fullmatch(path))}
+    return [digests[path] for path in paths]
 
 def same_content(
     a: Sequence[str], # files, or byte ranges of shards; those that are not there are passed over

@@ -76,6 +76,7 @@ class Encoder(nn.Module):
     "f_a of Eq. 1: `embed(wave)` gives X_hat [B, U]; calling it gives the official head's logits [B, 527]."
     name = "" # what `create_encoder` calls it; register_encoder sets it
     checkpoint_key = "" # a key that only its checkpoints have; register_encoder sets it
+    takes = "waveform" # or "frames": of AudioSet's released features
     n_classes = 527 # AudioSet's classes
     sizes: dict[str, dict] = {} # size -> constructor options
     recipe: dict = {} # the published training augmentation, fields of `Augment`
@@ -209,9 +210,11 @@ def register_encoder(
     return register
 
 # %% ../../nbs/02a_encoders.ipynb #cell-11
-def encoder_names() -> tuple[str, ...]: # in the order in which they were registered
-    "The names that `create_encoder` knows: those of the paper's Table 1, then mn, then any from outside."
-    return tuple(ENCODERS)
+def encoder_names(
+    takes: str = "", # only those that take a "waveform", or "frames" of AudioSet's features; "" = all
+) -> tuple[str, ...]: # in the order in which they were registered
+    "The names that `create_encoder` knows: of the paper's Table 1, then mn, vggish, and any from outside."
+    return tuple(name for name, cls in ENCODERS.items() if takes in ("", cls.takes))
 
 # %% ../../nbs/02a_encoders.ipynb #family02
 def register_family(

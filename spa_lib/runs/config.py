@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 # %% ../../nbs/runs/config.ipynb #7a43bedc
-from ..beyond import BRANCHES
+from ..beyond import BRANCHES, KERNELS
 from ..data import SOURCES
 from spa_lib.encoders import (
     encoder_class,
     encoder_label,
+    encoder_names,
     encoder_parameters,
     encoder_sizes,
     read_options,
@@ -161,6 +162,11 @@ class ModelConfig:
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
     text_model: str = "minilm"         # f_t: "minilm", a hub name, a folder, "random", "ontology"
     text_branch: Annotated[str, OneOf(BRANCHES)] = "trained" # "trained" (the paper's), "centred", ...
+    obce_share: Annotated[float, AtLeast(0), AtMost(1)] = 0.5 # of L_OBCE in the tagging loss; 0.5: Eq. 5
+    soft_targets: Annotated[str, OneOf(KERNELS)] = "none" # "texts", "permuted", "ancestors": beyond.soft_targets
+    soft_share: Annotated[float, AtLeast(0), AtMost(1)] = 0.0 # what every class borrows; 0 = k/(k + its clips)
+    soft_k: Annotated[float, AtLeast(1e-3)] = 2.0            # clips at which a class borrows half
+    soft_width: Annotated[float, AtLeast(1e-3)] = 0.15       # of the kernel
     freeze: bool = False               # train the heads alone, on X_hat computed once a clip
     alpha: Annotated[float, AtLeast(0), AtMost(1000)] = 0.1 # weight of L_SPA (Eq. 5); 0 trains without SPA
 
@@ -170,6 +176,7 @@ class ClipsConfig:
     "The clips, their length, and which of them are evaluated."
     source: Annotated[str, OneOf(SOURCES)] = "synth"         # clip table: see spa_lib.data.SOURCES
     root: Local[str|None] = None       # folder (or csv file) of the clips
+    train_set: Literal["balanced", "unbalanced", "both"] = "balanced" # of audioset_features
     n_train: NonNegativeInt = 640      # clips of the training side, stratified; 0 = all
     n_eval: NonNegativeInt = 256       # clips of the evaluation side, stratified; 0 = all
     clip_seconds: Annotated[float, AtLeast(0.1), AtMost(3600)] = 4.0 # crop or pad to this
@@ -207,6 +214,7 @@ class RecipeConfig:
     gamma: NonNegativeFloat = 0.96     # exponential: factor of the rate from one epoch to the next
     clip_gradient: NonNegativeFloat = 1.0 # largest gradient norm; 0 = off
     dropout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # of X_hat and E_a, while training
+    prior_bias: bool = False           # c_a begins at the log-odds of the classes' shares of the clips
     hidden: NonNegativeInt = 0         # width of a hidden layer in p_a; 0 = linear, the paper's
     mixup_rate: Annotated[float, AtLeast(0), AtMost(1)] = 0.5 # share of clips mixed with another; 0 = off
     mixup_beta: Annotated[float, AtLeast(1e-3)] = 2.0        # share ~ Beta(b, b)
@@ -242,6 +250,11 @@ SCALES: dict[str, dict[str, Any]] = { # field of RunConfig -> value
     "real": dict(
         source="audioset", n_train=0, n_eval=0, clip_seconds=5.0, alpha=0.03, epochs=8, batch_size=16,
         learning_rate=3e-4, head_learning_rate=3e-3, mixup_rate=0.0,
+    ),
+    "features": dict(
+        source="audioset_features", encoder="vggish", encoder_options="dropout=0.4", size="base", n_train=0,
+        n_eval=0, clip_seconds=10.0, on_leak="leave_out", alpha=0.01, epochs=10, batch_size=128,
+        learning_rate=2e-3, head_learning_rate=2e-3, mixup_rate=0.0, prior_bias=True, bootstrap=0,
     ),
     "paper": AUDIOSET | run_values("passt"),
     "published": AUDIOSET,
@@ -284,6 +297,15 @@ def check_together(cfg: RunConfig) -> None:
     if cfg.source == "synth" and not (cfg.n_train and cfg.n_eval):
         raise ValueError("the source 'synth' makes as many clips as it is asked for: set n_train and n_eval, "
                          "or choose another source")
+    # waveforms and frames
+    takes, gives = encoder_class(cfg.encoder).takes, SOURCES[cfg.source].gives
+    if takes != gives:
+        fitting = ", ".join(encoder_names(gives))
+        raise ValueError(f"the clips of {cfg.source!r} are {gives}s, and the encoder {cfg.encoder!r} takes "
+                         f"{takes}s: choose one of the encoders {fitting}, or another source")
+    if gives == "frames" and (cfg.mixup_rate or cfg.augment or cfg.freeze):
+        raise ValueError("frames of released features are not mixed, augmented or embedded by a frozen encoder: "
+                         "set mixup_rate=0, augment=False and freeze=False")
     # samplers belong to balanced sampling, and PaSST's draws without replacement
     if cfg.sampler != RunConfig.sampler and not cfg.balanced:
         raise ValueError(f"sampler = {cfg.sampler!r} is a kind of balanced sampling: set balanced=True too")
@@ -353,22 +375,33 @@ def parse_where(
 # %% ../../nbs/runs/config.ipynb #d2714643
 def variant_of(
     cfg: RunConfig,
-) -> str: # "untouched", "without", "concat", "concat-centred", "random-centred", ...
-    "Which column of a table a run belongs to: the description, and a text branch that is not the paper's."
+) -> str: # "untouched", "without", "concat", "concat-centred", "soft-concat", "ancestors", ...
+    """Which column of a table a run belongs to: the description, and what is not the paper's, the text branch
+    or the targets."""
     if cfg.head == "official": return "untouched"
-    has_classifier = hasattr(BRANCHES[cfg.text_branch], "classify")
-    if cfg.alpha == 0 and not has_classifier: return "without"
     text = cfg.text_model if cfg.text_model in CONTROLS else cfg.method
-    return text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
+    aligned = text if cfg.text_branch == "trained" else f"{text}-{cfg.text_branch}"
+    branch = BRANCHES[one_of(cfg.text_branch, BRANCHES, "text_branch")] # which may be of another process
+    if cfg.alpha == 0 and not hasattr(branch, "classify"):
+        aligned = "without"
+    names = dict(none=aligned, texts=f"soft-{text}", permuted=f"soft-{text}-permuted", ancestors="ancestors")
+    targets = names[cfg.soft_targets]
+    return targets if aligned in ("without", targets) else f"{targets}-and-{aligned}"
 
 def variant_values(
     variant: str, # as `variant_of` calls it; not "untouched"
 ) -> dict: # fields of RunConfig
     "The fields that make a variant, the other way round. ValueError names the nearest valid variant."
+    targets, both, aligned = variant.partition("-and-")
+    if both: return variant_values(targets) | {"alpha": RunConfig.alpha} | variant_values(aligned)
     if variant == "without": return dict(alpha=0.0)
-    text, dash, branch = variant.partition("-")
-    one_of(text, ("without", *METHODS, *CONTROLS), "variant")
-    values = dict(text_model=text) if text in CONTROLS else dict(method=text)
+    if variant == "ancestors": return dict(alpha=0.0, soft_targets="ancestors")
+    soft, text = variant.startswith("soft-"), variant.removeprefix("soft-")
+    text, dash, branch = text.partition("-")
+    one_of(text, ("without", "ancestors", *METHODS, *CONTROLS), "variant")
+    values: dict = dict(text_model=text) if text in CONTROLS else dict(method=text)
+    if soft:
+        return values | dict(alpha=0.0, soft_targets=one_of(branch or "texts", KERNELS, "kind of soft targets"))
     return values | (dict(text_branch=branch) if dash else {})
 
 # %% ../../nbs/runs/config.ipynb #c8db58f1

@@ -4,7 +4,7 @@ import torch
 
 from spa_lib.encoders import encoder_names
 
-NAMES = encoder_names()
+NAMES = encoder_names("waveform")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,7 +18,7 @@ from spa_lib.encoders import (
 from spa_lib.encoders.base import ENCODERS
 from spa_lib.encoders.frontend import KaldiMel
 
-NAMES = encoder_names()
+NAMES = encoder_names("waveform")
 TABLE_1 = ("psla", "panns", "ast", "passt", "htsat")
 
 
@@ -277,7 +277,7 @@ class Loudness(Encoder):
 
 def test_an_encoder_from_outside_is_created_by_its_name(registry, noise, tmp_path):
     register_encoder("loudness", key="head.weight")(Loudness)
-    assert encoder_names() == (*NAMES, "loudness") and encoder_class("loudness") is Loudness
+    assert encoder_names("waveform") == (*NAMES, "loudness") and encoder_class("loudness") is Loudness
     encoder = create_encoder("loudness", size="tiny", clip_seconds=2)
     assert encoder.name == "loudness" and encoder.front_end.scale == 2 and encoder.sample_rate == 16000
     wave = noise(1, 16000, batch=2)

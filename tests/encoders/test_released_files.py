@@ -24,7 +24,7 @@ from spa_lib.encoders import (
 )
 from spa_lib.encoders.checkpoints import read_table
 
-NAMES = encoder_names()
+NAMES = encoder_names("waveform")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,118 @@
+"""Soft targets: what near classes lend each other."""
+import numpy as np
+import pytest
+import torch
+
+from spa_lib.beyond import SoftTargets, ancestor_kernel, borrowed_share, permuted_kernel, text_kernel
+from spa_lib.losses import bce_loss, obce_loss, obce_weights, total_loss
+from spa_lib.ontology import Ontology
+from spa_lib.runs import make_config, variant_of, variant_values
+from spa_lib.text import label_features
+from spa_lib.train import load_data, make_encoder, make_model, start_at_priors
+
+ONTOLOGY = Ontology.audioset()
+K = text_kernel(torch.from_numpy(label_features(ONTOLOGY)), 0.15)
+
+
+def by_hand(y, K, share):
+    """The definition, clip by clip and class by class."""
+    found = y.clone()
+    for b in range(len(y)):
+        for c in range(y.shape[1]):
+            lent = [share[c]*K[c, p]*y[b, p] for p in y[b].nonzero()[:, 0]]
+            found[b, c] = max([y[b, c], *lent])
+    return found
+
+
+@pytest.mark.parametrize("labels", [0, 1, 3])
+def test_soft_targets_are_what_their_formula_says(labels):
+    rng = np.random.default_rng(labels)
+    y = torch.zeros(4, 527)
+    for row in y:
+        row[rng.choice(527, labels, replace=False)] = torch.from_numpy(rng.uniform(0.2, 1, labels)).float()
+    share = torch.from_numpy(borrowed_share(rng.integers(0, 50, 527), 2))
+    assert torch.allclose(SoftTargets(K, share)(y), by_hand(y, K, share), atol=1e-6)
+
+
+def test_a_kernel_is_one_on_its_diagonal_and_falls_with_the_width():
+    wide = text_kernel(torch.from_numpy(label_features(ONTOLOGY)), 0.3)
+    assert (K.diagonal() == 1).all() and (K <= 1).all() and torch.equal(K, K.T)
+    assert (wide >= K - 1e-6).all()
+    bark, howl, violin = (ONTOLOGY.names.index(name) for name in ("Bark", "Howl", "Violin, fiddle"))
+    assert K[bark, howl] > 10*K[bark, violin]
+
+
+def test_a_permuted_kernel_has_the_same_values_elsewhere():
+    permuted = permuted_kernel(K, 0)
+    assert torch.equal(permuted.flatten().sort().values, K.flatten().sort().values)
+    assert (permuted - K).abs().max() > 0.5 and not torch.equal(permuted, permuted_kernel(K, 1))
+    assert (permuted.diagonal() == 1).all()
+
+
+def test_labels_hold_for_the_classes_above():
+    up = SoftTargets(ancestor_kernel(ONTOLOGY), 1.0)
+    y = torch.eye(527)
+    for c, row in enumerate(up(y)):
+        above = {ONTOLOGY.mids.index(a) for a in ONTOLOGY.ancestors(ONTOLOGY.mids[c]) if a in ONTOLOGY.mids}
+        assert set(row.nonzero()[:, 0].tolist()) == {c, *above}
+    assert torch.equal(up(up(y)), up(y))
+
+
+def test_a_class_without_clips_borrows_all():
+    assert borrowed_share(np.array([0, 2, 6]), 2).tolist() == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: text_kernel(torch.eye(3), 0), "width"), (lambda: borrowed_share(np.ones(3), 0), "k must be above 0"),
+    (lambda: SoftTargets(torch.eye(3), 1.5), "between 0 and 1"),
+    (lambda: SoftTargets(torch.eye(3), torch.ones(4)), "one for each of the 3 classes"),
+])
+def test_bad_values_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- the loss -----------------------------------------------------------------------------------------------
+def test_the_dial_between_bce_and_obce_and_the_fitted_targets():
+    torch.manual_seed(0)
+    logits, y, D = torch.randn(6, 527), (torch.rand(6, 527) < 0.01).float(), torch.as_tensor(ONTOLOGY.distances)
+    y[:, 0] = 1
+    for share, true in [(0.0, bce_loss(logits, y)), (1.0, obce_loss(logits, y, D)),
+                        (0.25, 0.75*bce_loss(logits, y) + 0.25*obce_loss(logits, y, D))]:
+        found, _ = total_loss(logits, None, None, y, D, 0, obce_share=share)
+        assert torch.allclose(found, true, atol=1e-7)
+    fitted = SoftTargets(K, 0.2)(y)
+    _, parts = total_loss(logits, None, None, y, D, 0, fitted=fitted)
+    elementwise = torch.nn.functional.binary_cross_entropy_with_logits(logits, fitted, reduction="none")
+    assert torch.allclose(parts["bce"], elementwise.mean())
+    assert torch.allclose(parts["obce"], (obce_weights(y, D)*elementwise).mean()) # r follows from the labels
+    with pytest.raises(ValueError, match="obce_share must lie between 0 and 1"):
+        total_loss(logits, None, None, y, D, 0, obce_share=1.5)
+
+
+# --- a run --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("variant", [
+    "soft-concat", "soft-desc", "soft-ontology", "soft-random", "soft-concat-permuted", "ancestors",
+    "soft-concat-and-concat", "soft-concat-and-concat-centred", "ancestors-and-desc",
+])
+def test_a_variant_is_called_what_makes_it(variant):
+    assert variant_of(make_config("demo", **variant_values(variant))) == variant
+
+
+def test_an_unknown_variant_names_the_nearest():
+    for word, near in [("soft-conkat", "concat"), ("soft-concat-permutd", "permuted"), ("ancestor", "ancestors")]:
+        with pytest.raises(ValueError, match=near):
+            variant_values(word)
+
+
+@pytest.mark.parametrize("branch", ["trained", "tied"])
+def test_a_classifier_may_begin_at_the_priors(branch):
+    cfg = make_config("smoke", prior_bias=True, text_branch=branch)
+    encoder = make_encoder(cfg)
+    data = load_data(cfg, encoder.sample_rate)
+    model = make_model(cfg, encoder, data.ontology)
+    start_at_priors(model, data.train.targets)
+    bias = model.text.bias if branch == "tied" else model.c_a.bias
+    share = data.train.targets.mean(0)
+    has = share > 0
+    assert np.allclose(torch.sigmoid(bias).detach()[has], share[has], atol=1e-6)
