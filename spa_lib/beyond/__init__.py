@@ -1,7 +1,7 @@
 """What the paper does not have: other text branches, soft targets, and scores smoothed over the ontology."""
 from .branches import (
-    BRANCHES, Centred, Contrastive, ContrastiveBatch, Decorrelated, Detached, Sigmoid, Tied, Whitened, info_nce,
-    principal_coordinates,
+    BRANCHES, Centred, Contrastive, ContrastiveBatch, Decorrelated, Detached, Sigmoid, Tied, Whitened,
+    info_nce, principal_axes, principal_coordinates,
 )
 from .smoothing import Smoothing, smooth_scores, tune_smoothing
 from .soft_targets import (
@@ -9,7 +9,8 @@ from .soft_targets import (
 )
 
 __all__ = [
-    "BRANCHES", "Centred", "Contrastive", "ContrastiveBatch", "Decorrelated", "Detached", "KERNELS", "Sigmoid", "Smoothing", "SoftTargets",
-    "Tied", "Whitened", "ancestor_kernel", "borrowed_share", "info_nce", "make_soft_targets",
-    "permuted_kernel", "principal_coordinates", "smooth_scores", "text_kernel", "tune_smoothing",
+    "BRANCHES", "KERNELS", "Centred", "Contrastive", "ContrastiveBatch", "Decorrelated", "Detached",
+    "Sigmoid", "Smoothing", "SoftTargets", "Tied", "Whitened", "ancestor_kernel", "borrowed_share",
+    "info_nce", "make_soft_targets", "permuted_kernel", "principal_axes", "principal_coordinates",
+    "smooth_scores", "text_kernel", "tune_smoothing",
 ]

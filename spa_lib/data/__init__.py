@@ -4,7 +4,7 @@ Importing the folder imports all its modules: that is how the sources of clips c
 from .audio import (
     CROPS, DOUBTS, PADS, RATES, RESAMPLERS, RETRIES, SHARD_RANGE, clip_size, clip_source, decode_clip,
     examine_clip, fit_length, is_url, load_waveform, read_bytes, read_shard_range, read_source, read_url,
-    resample, shard_range,
+    resample, shard_range, stream_clip, stream_waveform,
 )
 from .clips import (
     CLIP_COLUMNS, FREESOUND_IDS, HOLDOUT_SEED, ON_LABEL, SOURCES, YOUTUBE_IDS, Source, check_clips,
@@ -16,10 +16,6 @@ from .dataset import (
     Batch, Clips, Collate, Embedded, WholeClips, batches, embed_clips, embedding_key, load_batches,
 )
 from .errors import ON_PROBLEM, PROBLEMS, ClipError, Problem, located, refuse_or_leave_out
-from .features import (
-    FEATURE_SETS, TRAIN_SETS, FeatureClip, FrameClips, compare_with_list, feature_clips, feature_record,
-    locate_features, read_feature_clip, read_records, repeated_clips, unpack_features,
-)
 from .shards import CODECS, Packing, encode, pack, read_index, shard_table, verify
 from .sounds import motor, notes, percussion, reverberation, rush, signal, voice
 from .sources import (
@@ -36,6 +32,10 @@ from .sides import (
     ON_LEAK, Leak, clip_digests, content_digests, draw_clips, find_leaks, same_content, without_leaks,
 )
 from .report import ON_DOUBT, Finding, decode_report, examine_sides, report_doubts, report_problems
+from .features import (
+    FEATURE_SETS, TRAIN_SETS, FeatureClip, FrameClips, compare_with_list, feature_clips, feature_record,
+    locate_features, read_feature_clip, read_records, repeated_clips, unpack_features,
+)
 
 __all__ = [
     "ADDRESSES", "CLIP_COLUMNS", "CODECS", "CROPS", "DOUBTS", "FEATURE_SETS", "FREESOUND_IDS", "HOLDOUT_SEED",
@@ -54,7 +54,7 @@ __all__ = [
     "read_source", "read_url", "real_corpus_list", "recordings_of", "refuse_or_leave_out", "register_source",
     "repeated_clips", "report_doubts", "report_problems", "resample", "resolve_labels", "reverberation",
     "rush", "same_content", "segment_list", "shard_range", "shard_table", "signal", "single_event_clip",
-    "single_event_clips", "split_by_fold", "split_by_recording", "synth_classes", "synth_clip", "synth_clips",
-    "synth_event", "targets", "unpack_features", "urbansound8k_clips", "verify", "voice", "weak_classes",
-    "without_leaks",
+    "single_event_clips", "split_by_fold", "split_by_recording", "stream_clip", "stream_waveform",
+    "synth_classes", "synth_clip", "synth_clips", "synth_event", "targets", "unpack_features",
+    "urbansound8k_clips", "verify", "voice", "weak_classes", "without_leaks",
 ]

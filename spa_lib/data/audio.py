@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RETRIES', 'SHARD_RANGE', 'RATES', 'DOUBTS', 'RESAMPLERS', 'CROPS', 'PADS', 'is_url', 'read_url', 'read_source',
            'shard_range', 'read_shard_range', 'read_bytes', 'clip_size', 'clip_source', 'decode_clip', 'examine_clip',
-           'resample', 'load_waveform', 'fit_length']
+           'resample', 'load_waveform', 'stream_clip', 'stream_waveform', 'fit_length']
 
 # %% ../../nbs/data/audio.ipynb #4772dfdc
 import io
@@ -360,6 +360,11 @@ class _Reading:
         first, stop = (round(min(t*self.rate, self.n)) - self.kept_from for t in (self.first, self.stop))
         return _samples(frame)[max(0, first):max(0, stop)]
 
+    def drained(self) -> np.ndarray: # float32 [frames]
+        "What has come since the last time, of a stream that is read from its beginning."
+        frame = self.kept.read()
+        return np.zeros(0, np.float32) if frame is None else _mono(_samples(frame))
+
     def is_done(self) -> bool:
         "Whether all of the segment is there."
         return bool(self.rate) and math.isfinite(self.stop) and self.n >= round(self.stop*self.rate)
@@ -426,10 +431,15 @@ def _log_once(name: str, remark: str) -> None:
 
 RATES = (1_000, 1_000_000) # Hz: a file that states another rate is not believed
 
-def _decode_checked(
-    path: str|Path|io.BytesIO, start: float|None, end: float|None, name: str|None,
-) -> _Decoded:
-    "`decode_clip`, with what else was found."
+def _check_rate(rate: int) -> None:
+    "Raise _Undecodable for a rate that no sound has."
+    if not RATES[0] <= rate <= RATES[1]:
+        raise _Undecodable(f"it states a rate of {rate:,} Hz, which is none of {RATES[0]:,} to {RATES[1]:,}")
+
+def _source_of(
+    path: str|Path|io.BytesIO, name: str|None,
+) -> tuple[str|io.BytesIO, Container, str]: # what a decoder may open, what it says of itself, its name
+    "What shall be decoded. Raises ClipError where its bytes do not agree with its header."
     if isinstance(path, io.BytesIO):
         source: str|io.BytesIO = path
         name = name or f"sound in memory ({len(path.getvalue()):,} bytes)"
@@ -444,11 +454,17 @@ def _decode_checked(
             container = read_container(f)
     if container.fault:
         raise ClipError.of(name, "truncated", container.fault)
+    return source, container, name
+
+def _decode_checked(
+    path: str|Path|io.BytesIO, start: float|None, end: float|None, name: str|None,
+) -> _Decoded:
+    "`decode_clip`, with what else was found."
+    source, container, name = _source_of(path, name)
     try:
         decoded = _decode(source, container, start, end)
         wave, rate, lacking, remark, _ = decoded
-        if not RATES[0] <= rate <= RATES[1]:
-            raise _Undecodable(f"it states a rate of {rate:,} Hz, which is none of {RATES[0]:,} to {RATES[1]:,}")
+        _check_rate(rate)
     except _Undecodable as e:
         raise ClipError.of(name, "undecodable", str(e)) from e
     if lacking > 0:
@@ -553,6 +569,105 @@ def load_waveform(
     Raises ClipError naming the problem."""
     x, rate = decode_clip(path, start_seconds, end_seconds)
     return resample(x, rate, sample_rate, resampler)
+
+# %% ../../nbs/data/audio.ipynb #f702ca0b
+def _plain_blocks(source: str|io.BytesIO, container: Container, seconds: float) -> Iterator[_Decoded]:
+    "What `_decode_plain` gives, block by block; the last says what is lacking."
+    import soundfile
+    with soundfile.SoundFile(source) as f:
+        n, done = max(1, round(seconds*f.samplerate)), 0
+        while len(x := f.read(n, dtype="float32", always_2d=True)):
+            done += len(x)
+            yield _Decoded(_mono(x), f.samplerate)
+        lacking = max(0, f.frames - done - _TOLERATED.get(container.kind, 0))
+        yield _Decoded(np.zeros(0, np.float32), f.samplerate, lacking)
+
+def _any_blocks(source: str|io.BytesIO, container: Container, seconds: float) -> Iterator[_Decoded]:
+    "What `_decode_any` gives, block by block; the last says what is lacking."
+    with _opened(source) as (opened, stream):
+        reading = _Reading(container, stream, 0.0, math.inf)
+        for packet in opened.demux(stream):
+            for frame in reading.packet(packet):
+                reading.frame(frame)
+            if reading.n and reading.kept.samples >= seconds*reading.rate:
+                yield _Decoded(reading.drained(), reading.rate)
+        if not reading.n:
+            raise _Undecodable(f"none of its {reading.packets} packets can be decoded")
+        lacking = reading.lacking()
+        if not lacking and reading.skipped > _MOST_SKIPPED*reading.packets:
+            raise _Undecodable(f"{reading.skipped} of its {reading.packets} packets cannot be decoded")
+        yield _Decoded(reading.drained(), reading.rate, lacking, reading.remark())
+
+def _blocks(source: str|io.BytesIO, container: Container, seconds: float) -> Iterator[_Decoded]:
+    "Block by block, by the library that reads this container right. Raises _Undecodable."
+    import soundfile
+    from av import FFmpegError
+    if container.parts: # files that were joined to one: read whole, as by `decode_clip`
+        yield _decode(source, container, None, None)
+        return
+    plain = container.plain
+    try:
+        if plain:
+            soundfile.info(source)
+    except soundfile.LibsndfileError: # a kind of WAV, FLAC or AIFF that it does not know
+        plain = False
+    if isinstance(source, io.BytesIO):
+        source.seek(0) # soundfile has read from it
+    try:
+        yield from (_plain_blocks if plain else _any_blocks)(source, container, seconds)
+    except (FFmpegError, soundfile.LibsndfileError) as e:
+        reason = getattr(e, "strerror", e)
+        raise _Undecodable(f"no sound of a kind that can be decoded here: {reason}") from e
+
+# %% ../../nbs/data/audio.ipynb #0dfe7e54
+def stream_clip(
+    path: str|Path|io.BytesIO, # see `decode_clip`
+    block_seconds: float = 60., # length of a block
+    name: str|None = None, # what errors call it; None = its path
+) -> Iterator[tuple[np.ndarray, int]]: # float32 [frames], the mean of the channels; the rate in Hz
+    "What `decode_clip` gives, block by block. ClipError comes where the fault is: some at the end alone."
+    source, container, name = _source_of(path, name)
+    n, remark = 0, ""
+    try:
+        for block in _blocks(source, container, block_seconds):
+            _check_rate(block.rate)
+            if block.lacking > 0:
+                raise ClipError.of(name, "truncated", f"{block.lacking} samples are lacking")
+            if not np.isfinite(block.wave).all():
+                raise ClipError.of(name, "non-finite")
+            n, remark = n + len(block.wave), block.remark
+            if len(block.wave):
+                yield block.wave, block.rate
+    except _Undecodable as e:
+        raise ClipError.of(name, "undecodable", str(e)) from e
+    if not n:
+        raise ClipError.of(name, "empty")
+    if remark:
+        _log_once(name, f"skipped what is no sound: {remark}")
+
+# %% ../../nbs/data/audio.ipynb #a848559e
+def stream_waveform(
+    path: str|Path|io.BytesIO, # see `decode_clip`
+    sample_rate: int, # Hz wanted
+    block_seconds: float = 60., # length of a block, about
+    name: str|None = None, # what errors call it; None = its path
+) -> Iterator[np.ndarray]: # float32 [samples]
+    "What `load_waveform` gives, block by block, in bounded memory. Raises ClipError as `stream_clip`."
+    import soxr
+    resampler, given, made = None, 0, 0
+    for block, rate in stream_clip(path, block_seconds, name):
+        if rate == sample_rate:
+            yield block
+            continue
+        resampler = resampler or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        given += len(block)
+        if len(x := resampler.resample_chunk(block)):
+            made += len(x)
+            yield x
+    if resampler:
+        length = -(-given*sample_rate//rate) # rounded up, as by `resample`
+        silence = np.zeros(rate//sample_rate + 1, np.float32)
+        yield resampler.resample_chunk(silence, last=True)[:length - made]
 
 # %% ../../nbs/data/audio.ipynb #cell-47
 CROPS, PADS = ("random", "centre", "start"), ("zero", "repeat")

@@ -1,6 +1,11 @@
 """A model to use: kept by every finished run, and loaded without its corpus."""
 from .model_file import FILES, Loaded, describe_model, load_model, read_model_description, save_model
+from .windows import SUFFIXES, Sound, Window, cut_windows, sound_files, sounds_of
+from .words import HEARD, WAYS, Asked, ask
+from .tagging import Heard, Pretrained, Tagger, Unheard, load_pretrained, load_released
 
 __all__ = [
-    "FILES", "Loaded", "describe_model", "load_model", "read_model_description", "save_model",
+    "FILES", "HEARD", "SUFFIXES", "WAYS", "Asked", "Heard", "Loaded", "Pretrained", "Sound", "Tagger",
+    "Unheard", "Window", "ask", "cut_windows", "describe_model", "load_model", "load_pretrained",
+    "load_released", "read_model_description", "save_model", "sound_files", "sounds_of",
 ]

@@ -145,3 +145,18 @@ def test_tied_labels_are_the_classifier():
     torch.testing.assert_close(logits, 10*cosines - 5)
     F.binary_cross_entropy_with_logits(logits, y).backward()
     assert model.text.p_t.weight.grad.abs().sum() > 0 and model.c_a.weight.grad is None
+
+
+@pytest.mark.parametrize("name", sorted(BRANCHES))
+def test_a_text_that_a_class_has_stands_where_the_class_stands(name):
+    model = make_model(name, dim=512)
+    E_t = model.text.project(torch.tensor(T_HAT))
+    assert torch.allclose(F.normalize(E_t), F.normalize(model.label_embeddings()), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["centred", "whitened"])
+def test_a_state_from_before_mean_and_axes_were_kept_still_loads(name):
+    model, again = make_model(name), make_model(name)
+    state = {k: v for k, v in model.state_dict().items() if k not in ("text.mean", "text.axes")}
+    again.load_state_dict(state)
+    assert torch.equal(again.text.axes, model.text.axes) and torch.equal(again.text.E_t, model.text.E_t)
