@@ -32,8 +32,10 @@ def one_line_errors(
     program: str, # that was called, for the message
 ) -> Iterator[None]:
     "What was asked for wrongly ends the program with one line."
+    import yaml
     try: yield
     except (ValueError, TypeError, OSError) as e: raise SystemExit(f"{program}: {e}") from None
+    except yaml.YAMLError as e: raise SystemExit(f"{program}: no yaml: {' '.join(str(e).split())}") from None
 
 # %% ../nbs/08_cli.ipynb #f2cd2985
 @dataclass
@@ -94,11 +96,16 @@ class PlanCommand:
         "Print the runs that are left, and the hours that they take."
         import yaml
 
-        from spa_lib.runs import estimate, plan_runs, report
+        from spa_lib.runs import check_places, estimate, plan_runs, report
         with one_line_errors("spa_plan"):
+            if self.jobs < 1: raise ValueError(f"jobs must be at least 1, got {self.jobs}")
+            check_places(self.root, self.checkpoints)
             config = self.config or project_root()/"workflow"/"config.yaml"
-            settings = yaml.safe_load(config.read_text())
-            plans, scale = settings["plans"], self.scale or settings.get("scale")
+            settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+            plans = settings.get("plans") if isinstance(settings, dict) else None
+            if not isinstance(plans, dict):
+                raise ValueError(f"{config} holds no plans: it needs `plans:` and below it a name for each")
+            scale = self.scale or settings.get("scale")
             plan = plans[one_of(scale, plans, "scale")]
             root = self.root or settings.get("root")
             runs = plan_runs(plan, root, self.checkpoints or settings.get("checkpoints"))
@@ -134,7 +141,11 @@ class TrainCommand:
         with one_line_errors("python -m spa_lib.train"): configs = self.configs()
         from spa_lib.runs import destroy_processes
         from spa_lib.train import train
-        for cfg in configs: train(cfg, self.folder)
+        try:
+            for cfg in configs: train(cfg, self.folder)
+        except KeyboardInterrupt:
+            print("interrupted. Run the same line again: it goes on from the last state", file=sys.stderr)
+            raise SystemExit(130) from None
         destroy_processes()
 
 # %% ../nbs/08_cli.ipynb #7968a843

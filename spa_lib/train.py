@@ -477,7 +477,8 @@ def _train_in(folder: Path, cfg: RunConfig, progress: bool, processes: Processes
 
 # %% ../nbs/04_train.ipynb #cell-31
 def _train_alone(cfg: RunConfig, folder: Path, threads: int) -> Run:
-    torch.set_num_threads(threads)
+    if "OMP_NUM_THREADS" not in os.environ: # whoever has set it has a reason
+        torch.set_num_threads(threads)
     return train(cfg, folder, progress=False)
 
 def _train_side_by_side(

@@ -43,6 +43,7 @@ def one_of(
     "Return `value` if it is among `options`; else raise a ValueError that names the nearest valid choice."
     options = [str(o) for o in options]
     if value in options: return value
+    if not options: raise ValueError(f"unknown {what} {value!r}: there is none to choose from")
     near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     rest = f", ... ({len(options)} in all)" if len(options) > 20 else ""

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKPOINTS', 'DESCRIPTION', 'Released', 'read_table', 'CheckpointError', 'check_file', 'read_description',
            'SavedEncoder', 'saved_encoder', 'Found', 'saved_path', 'recorded_digest', 'compare_or_record',
-           'released_as', 'find_checkpoint', 'read_checkpoint', 'HuggingFace', 'read_hugging_face', 'audioset_order',
-           'class_order', 'Loadable', 'likely_cause', 'load_official']
+           'warn_of_other_bytes', 'released_as', 'find_checkpoint', 'read_checkpoint', 'HuggingFace',
+           'read_hugging_face', 'audioset_order', 'class_order', 'Loadable', 'likely_cause', 'load_official']
 
 # %% ../../nbs/encoders/checkpoints.ipynb #703adbb2
 import csv
@@ -217,6 +217,36 @@ def compare_or_record(
                          f"to download it again; where the new one is meant, delete {path.name}.sha256")
 
 # %% ../../nbs/encoders/checkpoints.ipynb #193d9e61
+def _named_as(encoder: str, path: Path) -> str|None: # name in CHECKPOINTS
+    "Which released file of an encoder a file is called after."
+    stem = re.sub(r" ?\(\d+\)$", "", path.stem)
+    for name, row in CHECKPOINTS.items():
+        called = {Path(row.file).stem, name.replace("/", "--")} - {"model", "pytorch_model"}
+        if row.encoder == encoder and stem in called:
+            return name
+    return None
+
+def warn_of_other_bytes(
+    encoder: str, # name of the encoder that shall take it
+    path: Path, # of a file
+    sha256: str, # its digest
+) -> None:
+    """A warning where a file has not the digest that is published for its name, or that is recorded for it;
+    and where an archive's own sums say that it is damaged."""
+    name = _named_as(encoder, path)
+    expected = {"recorded beside it": recorded_digest(path)}
+    if name:
+        expected |= {f"published as {name}": CHECKPOINTS[name].sha256,
+                     f"downloaded as {name}": recorded_digest(saved_path(name))}
+    others = [f"{digest} is {what}" for what, digest in expected.items() if digest not in (None, sha256)]
+    if others:
+        warnings.warn(f"{path} is another file than its name says, or damaged: its sha256 is {sha256}, but "
+                      f"{'; '.join(others)}. It is used as a file of your own; fetch it again if it should be "
+                      "the released one", stacklevel=4)
+    kind, fault = _kind_and_fault(path, thorough=True)
+    if fault and kind == "zip":
+        warnings.warn(f"{path} {fault}: its bytes are not those that were written. Fetch it again", stacklevel=4)
+
 def released_as(
     encoder: str, # name of the encoder that shall take it
     path: Path, # of a file
@@ -227,12 +257,8 @@ def released_as(
     for name, row in own.items():
         if sha256 in (row.sha256, recorded_digest(saved_path(name))):
             return name
-    stem = re.sub(r" ?\(\d+\)$", "", path.stem)
-    for name, row in own.items():
-        called = {Path(row.file).stem, name.replace("/", "--")} - {"model", "pytorch_model"}
-        if stem in called and not row.sha256: # a known digest is another one
-            return name
-    return None
+    called = _named_as(encoder, path)
+    return called if called and not CHECKPOINTS[called].sha256 else None # a known digest is another one
 
 # %% ../../nbs/encoders/checkpoints.ipynb #aa9fcf5b
 def find_checkpoint(
@@ -255,16 +281,21 @@ def find_checkpoint(
                 raise CheckpointError(f"{path} is a model with the encoder {saved.name}: "
                                       f"create_encoder({saved.name!r}, checkpoint=...)")
             return Found(path, digest, saved=saved)
+        warn_of_other_bytes(encoder, path, digest)
         return Found(path, digest, released_as(encoder, path, digest))
     own = {n: row for n, row in CHECKPOINTS.items() if row.encoder == encoder}
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors") and name not in CHECKPOINTS:
         same_file = next((n for n, row in own.items() if row.file == path.name), None)
-        released = f"Released for {encoder}: {', '.join(own)}"
+        released = f"Released for {encoder}: {', '.join(own) or 'none'}"
         raise FileNotFoundError(
             f"no file {path}. {f'checkpoint={same_file!r} downloads it' if same_file else released}")
     if name not in CHECKPOINTS:
         one_of(name, own, f"checkpoint for {encoder}, and no such file")
     row = CHECKPOINTS[name]
+    if row.encoder != encoder:
+        raise ValueError(f"{name!r} is a checkpoint of {row.encoder}, not of {encoder}: "
+                         f"create_encoder({row.encoder!r}, checkpoint={name!r}), or choose one of "
+                         f"{', '.join(own) or 'none'}")
     if "drive.google.com" in row.url:
         raise OSError(
             f"{name} is in a shared folder, {row.url}: download {row.file} by hand and pass its path")

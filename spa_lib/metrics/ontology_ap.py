@@ -46,7 +46,8 @@ def checked_distances(
     fits = (np.diag(D) == 0).all()
     for part in _row_blocks(D):
         own = np.arange(classes)[part, None] == np.arange(classes)
-        fits = fits and (own | (D[part] >= 1)).all() and (D[part] == np.floor(D[part])).all()
+        whole = D.dtype.kind in "iu" or (D[part] == np.floor(D[part])).all()
+        fits = fits and whole and (own | (D[part] >= 1)).all()
         fits = fits and (D[part] == D[:, part].T).all()
     if not fits:
         raise ValueError("distances must be whole numbers of edges: 0 from a class to itself, "

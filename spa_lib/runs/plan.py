@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['AUDIOSET_CLIPS', 'STEP_FIELDS', 'grid', 'RunGroup', 'Plan', 'read_group', 'read_plan', 'group_values', 'PlannedRun',
-           'checkpoint_path', 'plan_runs', 'papermill_words', 'values_beside', 'train_parameters', 'run_command',
-           'steps_per_epoch', 'epochs_done', 'finished_runs', 'count_clips', 'seconds_from_runs', 'estimate_run',
-           'estimate', 'report']
+           'checkpoint_path', 'plan_runs', 'check_places', 'papermill_words', 'values_beside', 'train_parameters',
+           'run_command', 'steps_per_epoch', 'epochs_done', 'finished_runs', 'count_clips', 'seconds_from_runs',
+           'estimate_run', 'estimate', 'report']
 
 # %% ../../nbs/runs/plan.ipynb #cell-2
 import json
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data import read_clips
+from ..data import is_url, read_clips
 from ..encoders import CHECKPOINTS
 from ..ontology import Ontology
 from ..papermill import notebook_parameters
@@ -139,6 +139,15 @@ def plan_runs(
             groups = tuple(dict.fromkeys((*groups, group_name)))
             runs[name] = PlannedRun(cfg, values | dict(compare=False), groups)
     return runs
+
+def check_places(
+    *folders: str|Path|None, # of clips, of checkpoints; None is passed over
+) -> None:
+    "FileNotFoundError that names a folder that is not there: before the first run, not after three minutes."
+    for folder in folders:
+        if folder and not is_url(folder) and not Path(folder).expanduser().exists():
+            raise FileNotFoundError(f"there is no folder {folder}: see ROOT, CHECKPOINTS, ESC50 and URBANSOUND8K "
+                                    "in the Makefile")
 
 # %% ../../nbs/runs/plan.ipynb #cell-15
 def papermill_words(

@@ -6,6 +6,7 @@
 __all__ = ['Task', 'finite_step', 'loader_errors', 'predict_clips', 'Trainer']
 
 # %% ../../nbs/runs/trainer.ipynb #ac57da3c
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -103,10 +104,11 @@ def loader_errors(
     "RuntimeError with the usual cause and the way out, where a process that loads clips is lost."
     try:
         yield
-    except RuntimeError as e: # torch raises it wherever the training is when the process ends
-        if "DataLoader worker" not in str(e): raise
+    except (RuntimeError, ConnectionError, EOFError) as e: # wherever the training is when the process ends
+        lost = isinstance(e, (ConnectionError, EOFError)) and trainer.workers
+        if "DataLoader worker" not in str(e) and not lost: raise
         where = f"epoch {trainer.epoch}, step {trainer.steps_done}"
-        message = (f"a process that loads clips was lost in {where}: {e} The usual cause is memory: "
+        message = (f"a process that loads clips was lost in {where}: {str(e) or type(e).__name__} The usual cause is memory: "
                    f"lower workers ({trainer.workers}). "
                    "Begin again: the run goes on from its last state")
         # without its traceback, which holds the loader: torch would say it again whenever a child ends
@@ -250,7 +252,8 @@ class Trainer:
             self.steps_done = step + 1
             seen = min(self.steps_done*B, len(order))/len(order)
             bar.update(1)
-            bar.set_postfix({name: f"{value/seen:.3f}" for name, value in self.sums.items()}, refresh=False)
+            means = {name: value/seen for name, value in self.sums.items() if np.isfinite(value)}
+            bar.set_postfix({name: f"{mean:.3f}" for name, mean in means.items()}, refresh=False)
             if time.time() - saved > self.save_seconds:
                 self.seconds += time.time() - begun
                 begun = saved = time.time()
@@ -277,7 +280,19 @@ class Trainer:
         self.steps_done = 0
         self.sums = {}
         self.save()
+        self.say(row)
         return row
+
+    def say(self, row: dict) -> None: # the last line of the log
+        "One line an epoch to whom the environment names, `$SPA_LIB_PROGRESS`: papermill shows no bar of a cell."
+        to = os.environ.get("SPA_LIB_PROGRESS")
+        if not to or not self.processes.main: return
+        shown = ("loss", "mAP", "OmAP")
+        values = [f"{name} {row[name]:.4f}" for name in shown if np.isfinite(row.get(name, np.nan))]
+        line = f"\r{self.folder.name}: epoch {row['epoch']} of {self.recipe.epochs}, {', '.join(values)}\n"
+        try:
+            with open(to, "a") as f: f.write(line)
+        except OSError: pass # whoever asked is gone
 
     def fit(self) -> None:
         "Train to the last epoch, from wherever the run folder says it was."

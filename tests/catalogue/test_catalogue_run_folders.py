@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,18 @@ def arrays(**changes):
         np.savez(run / "scores.npz", **{name: array for name, array in found.items() if array is not None})
 
     return damage
+
+
+class Attack:
+    """A pickle that would make a file where it is unpickled."""
+
+    def __reduce__(self):
+        return (open, ("attacked", "w"))
+
+
+def with_code(run):
+    """An array of objects, which numpy keeps as a pickle."""
+    arrays(scores=lambda s: np.full(s.shape, Attack(), dtype=object))(run)
 
 
 def with_first(value):
@@ -154,6 +167,7 @@ ROWS = [
     ("fewer clips than scores", arrays(clip_ids=lambda m: m[:-1]), 1, "for 63 clips and 8 classes"),
     ("fewer targets than scores", arrays(targets=lambda y: y[:-1]), 1, "(63, 8) targets"),
     ("scores in one row", arrays(scores=np.ravel), 1, "holds (512,) scores"),
+    ("code in scores.npz", with_code, 1, "Object arrays cannot be loaded when allow_pickle=False"),
     ("targets of 2", arrays(targets=lambda y: 2 * y), 1, "targets must be 0 or 1"),
     ("no positive target", arrays(targets=np.zeros_like), 1, "no class can be scored"),
     ("log.csv is empty", text("log.csv", ""), 1, "log.csv cannot be read (EmptyDataError"),
@@ -184,6 +198,7 @@ def test_run_folder(what, damage, outcome, sentence, tmp_path, written, meets):
             raise
 
     meets(call, outcome, sentence)
+    assert not Path("attacked").exists(), "code was run"
     assert all(runs[0].name in message for message in shown)
 
 

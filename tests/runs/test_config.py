@@ -194,3 +194,8 @@ def test_controls_and_a_tied_classifier_have_names_of_their_own():
     assert len({config_hash(make_config(**v)) for v in ({}, {"dropout": 0.5}, {"hidden": 64})}) == 3
     with pytest.raises(ValueError, match="dropout must be less than 1"):
         make_config(dropout=1.0)
+
+
+def test_a_run_with_a_text_branch_that_is_not_registered_says_so():
+    with pytest.raises(ValueError, match="unknown text_branch 'gone'"):
+        run_name(replace(make_config("smoke"), text_branch="gone"))

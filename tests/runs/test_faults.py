@@ -325,7 +325,7 @@ def test_full_disk_of_its_own(begun, reference, small_disk):
 
 
 LOSING_A_LOADER = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 import torch
 from spa_lib.runs import RunConfig, Trainer
 from spa_lib.train import train
@@ -333,6 +333,8 @@ real = Trainer.training_step
 def killing(trainer, batch, step, *rest):
     if (trainer.epoch, step) == (1, 1):
         os.kill(torch.multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        while True: # until torch's signal handler raises the loss
+            time.sleep(0.01)
     return real(trainer, batch, step, *rest)
 Trainer.training_step = killing
 train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)
@@ -341,7 +343,7 @@ train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], progress=False)
 
 def test_lost_loader(reference, tmp_path):
     """A process that loads clips is killed in the middle of the second epoch. In an interpreter of its own:
-    torch raises the loss from a signal handler, which may come late."""
+    torch raises the loss from a signal handler, which may come late, so the step waits for it."""
     cfg = replace(SMALL, batch_size=2, workers=1, epochs=2)
     spared = train(cfg, tmp_path / "spared", progress=False)
     env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
