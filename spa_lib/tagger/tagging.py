@@ -27,6 +27,7 @@ from spa_lib.encoders import (
     CHECKPOINTS,
     CheckpointError,
     OfficialHead,
+    checkpoint_keys,
     create_encoder,
     encoder_class,
     encoder_names,
@@ -55,9 +56,8 @@ def encoder_of_file(
     "Whose tensors a file holds. CheckpointError where no encoder here has such names."
     state = read_checkpoint(path)
     for convert in (False, True): # as they are, or in another packaging
-        for name in encoder_names():
-            cls = encoder_class(name)
-            if cls.checkpoint_key in (cls.convert(state) if convert else state):
+        for name, key in checkpoint_keys().items():
+            if key in (encoder_class(name).convert(state) if convert else state):
                 return name
     known = ", ".join(encoder_names())
     raise CheckpointError(f"{path} holds the tensors of no encoder that is known here ({known}); its first "
