@@ -154,7 +154,7 @@ def checked_config(
 @dataclass(frozen=True)
 class ModelConfig:
     "The tagger, its checkpoint, the text branch and the loss."
-    encoder: Annotated[str, EncoderName()] = "ast"           # tagger: see spa_lib.encoders.encoder_names()
+    encoder: Annotated[str, EncoderName()] = "ast" # tagger: spa_lib.encoders.encoder_names(), or hf:FOLDER
     size: str = "tiny"                 # of the encoder: "tiny", "base", ...
     checkpoint: str|None = None        # file, or name in the checkpoint table; "" trains from scratch
     encoder_options: str = ""          # further options of it: "n_mels=64 hop=160", "front_end=paper"
