@@ -3,12 +3,15 @@ import json
 import re
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from spa_lib.data import FREESOUND_IDS
+from spa_lib.data import FREESOUND_IDS, read_clips
+from spa_lib.ontology import Ontology
 from spa_lib.papermill import notebook_parameters
 from spa_lib.runs import make_config, plan_runs, run_name
 from spa_lib.semanticac import semantic_runs
@@ -94,3 +97,26 @@ def test_tables_on_real_clips_are_those_of_the_commit_that_is_named(root):
         path = f"figures/{name}.csv"
         then = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=root, capture_output=True)
         assert then.stdout == (root / path).read_bytes(), f"{path} is not the one of {commit}"
+
+
+@pytest.mark.slow
+def test_guide_to_real_clips_goes_from_a_csv_to_a_page(root, tmp_path):
+    """Two dozen synthetic clips, as their owner would list them; one epoch, the smallest network."""
+    clips = read_clips("synth", n_train=20, n_eval=12, seconds=1)
+    ontology = Ontology.audioset()
+    names = [";".join(ontology.name(mid) for mid in mids) for mids in clips.mids]
+    table = pd.DataFrame(dict(path=clips.path, labels=names, split=clips.split, recording=clips.clip_id))
+    table.to_csv(tmp_path / "clips.csv", index=False)
+    given = dict(source="csv", root=tmp_path / "clips.csv", size="tiny", epochs=1, alphas="0.1", seeds=2,
+                 choice_seeds=1, jobs=1, runs=tmp_path / "runs", page=tmp_path / "page.html")
+    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "papermill", root / "nbs" / "guides" / "real_clips.ipynb",
+         tmp_path / "out.ipynb", *words], cwd=tmp_path, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    page = (tmp_path / "page.html").read_text()
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings[0] == "20 training clips, 12 evaluation clips" and len(headings) == 6
+    assert "<svg" in page and page.count("<table") == 5 and "000000.wav" in headings[4]
+    assert len(list((tmp_path / "runs").glob("*/model.safetensors"))) == 6

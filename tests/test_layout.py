@@ -43,7 +43,7 @@ INSIDE = {
              {"comparison"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
-    "tagger": [{"model_file", "windows", "words"}, {"tagging"}],
+    "tagger": [{"model_file", "windows", "words", "formats"}, {"tagging"}],
     "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],
 }
 NAMES_IN_SIGHT = {

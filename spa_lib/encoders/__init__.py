@@ -1,8 +1,9 @@
 """Audio encoders: waveform or frames in, one vector or 527 logits out. Importing this registers all of them."""
 from .augment import Augment
 from .base import (
-    Encoder, Frozen, OfficialHead, Wrapped, check_length, checkpoint_digest, create_encoder, encoder_class,
-    encoder_label, encoder_names, encoder_parameters, encoder_sizes, read_options, register_encoder,
+    Encoder, Frozen, OfficialHead, Wrapped, check_length, checkpoint_digest, checkpoint_keys, create_encoder,
+    encoder_class, encoder_label, encoder_names, encoder_parameters, encoder_sizes, encoder_takes,
+    read_options, register_encoder,
 )
 from .blocks import Block
 from .checkpoints import (
@@ -21,7 +22,8 @@ from .hf import Transformer
 __all__ = [
     "AST", "CHECKPOINTS", "HTSAT", "MN", "PSLA", "Augment", "Block", "CheckpointError", "Cnn14", "Encoder",
     "Frozen", "OfficialHead", "PaSST", "Released", "SavedEncoder", "Transformer", "VGGishFrames", "Wrapped",
-    "check_length", "checkpoint_digest", "create_encoder", "encoder_class", "encoder_label", "encoder_names",
-    "encoder_parameters", "encoder_sizes", "find_checkpoint", "load_official", "read_checkpoint",
-    "read_description", "read_options", "register_encoder", "saved_encoder",
+    "check_length", "checkpoint_digest", "checkpoint_keys", "create_encoder", "encoder_class",
+    "encoder_label", "encoder_names", "encoder_parameters", "encoder_sizes", "encoder_takes",
+    "find_checkpoint", "load_official", "read_checkpoint", "read_description", "read_options",
+    "register_encoder", "saved_encoder",
 ]

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'FAMILIES', 'checked_wave', 'Encoder', 'is_encoder', 'register_encoder', 'encoder_names',
-           'register_family', 'family_of', 'encoder_class', 'encoder_sizes', 'encoder_parameters', 'encoder_label',
-           'checkpoint_digest', 'file_options', 'check_front_end', 'quick_norms', 'Wrapped', 'tensors_of_encoder',
-           'create_wrapped', 'checkpoint_keys', 'built', 'size_of_saved', 'create_encoder', 'read_options',
-           'check_length', 'Frozen', 'OfficialHead']
+           'register_family', 'family_of', 'encoder_class', 'encoder_takes', 'encoder_sizes', 'encoder_parameters',
+           'encoder_label', 'checkpoint_digest', 'file_options', 'check_front_end', 'quick_norms', 'Wrapped',
+           'tensors_of_encoder', 'create_wrapped', 'checkpoint_keys', 'built', 'size_of_saved', 'create_encoder',
+           'read_options', 'check_length', 'Frozen', 'OfficialHead']
 
 # %% ../../nbs/02a_encoders.ipynb #cell-2
 import inspect
@@ -214,7 +214,7 @@ def encoder_names(
     takes: str = "", # only those that take a "waveform", or "frames" of AudioSet's features; "" = all
 ) -> tuple[str, ...]: # in the order in which they were registered
     "The names that `create_encoder` knows: of the paper's Table 1, then mn, vggish, and any from outside."
-    return tuple(name for name, cls in ENCODERS.items() if takes in ("", cls.takes))
+    return tuple(name for name in ENCODERS if takes in ("", encoder_takes(name)))
 
 # %% ../../nbs/02a_encoders.ipynb #family02
 def register_family(
@@ -237,6 +237,10 @@ def family_of(
 def encoder_class(name: str) -> Any: # a subclass of `Encoder`, or what was registered in its place
     "The class behind a name. Raises ValueError that names the nearest one."
     return family_of(name) or ENCODERS[one_of(name, ENCODERS, "encoder")]
+
+def encoder_takes(name: str) -> str: # "waveform", or "frames" of AudioSet's features
+    "What an encoder embeds; one that says nothing takes waveforms."
+    return getattr(encoder_class(name), "takes", "waveform")
 
 def encoder_sizes(name: str) -> dict[str, dict]: # size -> constructor options
     "The sizes that an encoder has; one that says nothing of sizes has `base` alone."

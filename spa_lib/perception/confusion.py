@@ -248,9 +248,11 @@ def pair_correlation(
     others: Sequence[np.ndarray], # M symmetric [K, K]
     given: Sequence[np.ndarray] = (), # symmetric [K, K], held constant
 ) -> np.ndarray: # [M], in [-1, 1]
-    """Rank correlation over pairs of classes (Spearman); partial where `given` is not empty.
+    """Correlation of ranks over pairs of classes; partial where `given` is not empty.
 
-    Pairs that are nan in any matrix are left out."""
+    Pairs that are nan in any matrix are left out, but each matrix is ranked over the pairs that it has. So
+    where all pairs are there it is Spearman's; where some are left out it differs, by up to 0.019 seen, from
+    Spearman's of the pairs that are left, which are ranked anew."""
     h, g, x = (_pair_ranks(matrices, len(H)) for matrices in ([H], given, others))
     used = ~np.isnan(np.vstack([h, g, x])).any(0)
     basis = _basis(g[:, used])

@@ -29,6 +29,7 @@ from spa_lib.encoders import (
     encoder_names,
     encoder_parameters,
     encoder_sizes,
+    encoder_takes,
     read_options,
 )
 from ..ontology import METHODS
@@ -153,7 +154,7 @@ def checked_config(
 @dataclass(frozen=True)
 class ModelConfig:
     "The tagger, its checkpoint, the text branch and the loss."
-    encoder: Annotated[str, EncoderName()] = "ast"           # tagger: see spa_lib.encoders.encoder_names()
+    encoder: Annotated[str, EncoderName()] = "ast" # tagger: spa_lib.encoders.encoder_names(), or hf:FOLDER
     size: str = "tiny"                 # of the encoder: "tiny", "base", ...
     checkpoint: str|None = None        # file, or name in the checkpoint table; "" trains from scratch
     encoder_options: str = ""          # further options of it: "n_mels=64 hop=160", "front_end=paper"
@@ -298,7 +299,7 @@ def check_together(cfg: RunConfig) -> None:
         raise ValueError("the source 'synth' makes as many clips as it is asked for: set n_train and n_eval, "
                          "or choose another source")
     # waveforms and frames
-    takes, gives = encoder_class(cfg.encoder).takes, SOURCES[cfg.source].gives
+    takes, gives = encoder_takes(cfg.encoder), SOURCES[cfg.source].gives
     if takes != gives:
         fitting = ", ".join(encoder_names(gives))
         raise ValueError(f"the clips of {cfg.source!r} are {gives}s, and the encoder {cfg.encoder!r} takes "

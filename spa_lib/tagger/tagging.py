@@ -8,7 +8,7 @@ __all__ = ['Reduce', 'Pretrained', 'encoder_of_file', 'load_released', 'load_pre
 
 # %% ../../nbs/06_tagger.ipynb #f8b35584
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from spa_lib.encoders import (
     CHECKPOINTS,
     CheckpointError,
     OfficialHead,
+    checkpoint_keys,
     create_encoder,
     encoder_class,
     encoder_names,
@@ -55,9 +56,8 @@ def encoder_of_file(
     "Whose tensors a file holds. CheckpointError where no encoder here has such names."
     state = read_checkpoint(path)
     for convert in (False, True): # as they are, or in another packaging
-        for name in encoder_names():
-            cls = encoder_class(name)
-            if cls.checkpoint_key in (cls.convert(state) if convert else state):
+        for name, key in checkpoint_keys().items():
+            if key in (encoder_class(name).convert(state) if convert else state):
                 return name
     known = ", ".join(encoder_names())
     raise CheckpointError(f"{path} holds the tensors of no encoder that is known here ({known}); its first "
@@ -437,7 +437,7 @@ def best_rows(
 
 def table_of(
     heard: Heard, # the windows of a sound
-    label: dict[str, Sequence[str]], # column of the table -> its value for each column of `heard.values`
+    label: Mapping[str, Sequence[str]], # column of the table -> its value for each column of `heard.values`
     choose: Callable[[Heard], tuple], # see `best_rows`
     with_file: bool = False, # whether the name of the file is a column
 ) -> pd.DataFrame:

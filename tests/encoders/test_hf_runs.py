@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from spa_lib.encoders import create_encoder, encoder_names, encoder_sizes, register_encoder
+from spa_lib.encoders import (
+    CheckpointError,
+    create_encoder,
+    encoder_names,
+    encoder_sizes,
+    register_encoder,
+)
 from spa_lib.encoders.base import ENCODERS
 from spa_lib.runs import (
     config_hash,
@@ -21,7 +27,7 @@ from spa_lib.runs import (
     run_name,
     runs_table,
 )
-from spa_lib.tagger import load_model
+from spa_lib.tagger import Tagger, load_model
 from spa_lib.train import train
 
 FEW = dict(n_train=16, n_eval=16, clip_seconds=1.0, epochs=1, bootstrap=0)
@@ -225,3 +231,23 @@ def test_what_is_wrong_with_a_module_is_said(registry, tmp_path, noise):
     for name in ("a/b", "hf:x", "", "-a"):
         with pytest.raises(ValueError, match="part of the names of folders"):
             register_encoder(name)
+
+
+def test_a_released_file_is_recognised_beside_modules_from_outside(registry, tmp_path):
+    register_encoder("levels")(Levels)
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="the tensors of no encoder that is known here"):
+        Tagger.from_pretrained(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("kind", ["whisper", "wav2vec2"])
+def test_a_run_tags_alone_and_in_a_batch_alike(kind, hf_folder, tmp_path, noise):
+    run = train(config(hf_folder(kind)), tmp_path, progress=False)
+    tagger = Tagger.from_pretrained(run.folder, device="cpu")
+    assert tagger.description["encoder"]["name"] == f"hf:{kind}"
+    waves = [noise(seconds, 16000, seed=i)[0].numpy() for i, seconds in enumerate((0.5, 1, 3))]
+    for wave in waves:
+        whole = tagger.scores(wave, 16000)
+        assert np.isfinite(whole).all() and whole.shape[1] == run.metrics["n_classes"]
+    tagger.batch_size = 1
+    np.testing.assert_allclose(tagger.scores(waves[2], 16000), whole, atol=1e-5)
