@@ -278,8 +278,9 @@ class SPATask(Task):
 
     def soft_targets(self, device: torch.device) -> SoftTargets|None:
         "What the labels lend each other, where the configuration asks for it."
-        cfg, T_hat = self.cfg, self.model.text.T_hat
+        cfg = self.cfg
         if cfg.soft_targets == "none": return None
+        T_hat = self.model.text.T_hat
         clips = self.data.train.targets.sum(0, dtype=np.int64)
         made = make_soft_targets(cfg.soft_targets, self.data.ontology, T_hat.cpu(), clips, cfg.soft_share,
                                  cfg.soft_k, cfg.soft_width, cfg.seed)
