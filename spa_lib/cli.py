@@ -90,6 +90,7 @@ class PlanCommand:
     scale: str|None = None # which plan (None: as the file says)
     root: str|None = None # folder of the clips (None: as the file says)
     checkpoints: str|None = None # folder of checkpoint files (None: as the file says)
+    train: str|None = None # of AudioSet's features: "balanced", "unbalanced", "both" (None: as the plan says)
     jobs: int = 1 # runs at a time
 
     def __call__(self) -> None:
@@ -108,7 +109,7 @@ class PlanCommand:
             scale = self.scale or settings.get("scale")
             plan = plans[one_of(scale, plans, "scale")]
             root = self.root or settings.get("root")
-            runs = plan_runs(plan, root, self.checkpoints or settings.get("checkpoints"))
+            runs = plan_runs(plan, root, self.checkpoints or settings.get("checkpoints"), self.train)
         if "semanticac" in plan:
             print("Not counted: the runs of the second paper, nbs/semanticac; "
                   "Snakemake's dry run lists them\n")
