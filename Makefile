@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # of make paper: the plan, the folders of its clips, the folder of its checkpoints, runs at a time
 SCALE ?= demo
 JOBS  ?= 2
-PAPER  = scale=$(SCALE) $(if $(ROOT),root=$(ROOT)) $(if $(CHECKPOINTS),checkpoints=$(CHECKPOINTS))
+PAPER  = scale=$(SCALE) $(if $(ROOT),root=$(ROOT)) $(if $(TRAIN),train=$(TRAIN)) $(if $(CHECKPOINTS),checkpoints=$(CHECKPOINTS))
 SETS   = $(if $(ESC50),esc50=$(ESC50)) $(if $(URBANSOUND8K),urbansound8k=$(URBANSOUND8K))
 
 .PHONY: help setup train paper paper-plan test lint wheel bench browser-test export

@@ -72,7 +72,9 @@ setup(
         "clip": requirements("clip"),
     },
     entry_points={
-        "console_scripts": ["spa_runs=spa_lib.cli:spa_runs", "spa_plan=spa_lib.cli:spa_plan"],
+        "console_scripts": [
+            "spa=spa_lib.cli:spa", "spa_runs=spa_lib.cli:spa_runs", "spa_plan=spa_lib.cli:spa_plan",
+        ],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
         "papermill.io": ["spa_lib.defaults:=spa_lib.papermill:handler"],
     },

@@ -40,10 +40,10 @@ INSIDE = {
     "metrics": [{"ap"}, {"ontology_ap"}, {"intervals", "embeddings", "device", "scorer", "hierarchical"},
                 {"torchmetric"}],
     "runs": [{"recipe"}, {"config"}, {"folder"}, {"devices", "origin"}, {"trainer", "plan"},
-             {"comparison"}],
+             {"comparison"}, {"ledger"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
-    "tagger": [{"model_file", "windows", "words"}, {"tagging"}],
+    "tagger": [{"model_file", "windows", "words", "formats"}, {"tagging"}],
     "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],
 }
 NAMES_IN_SIGHT = {

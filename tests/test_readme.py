@@ -5,9 +5,11 @@ import json
 import re
 import shlex
 from configparser import ConfigParser
+from dataclasses import fields
 
 import pytest
 
+from spa_lib.cli import QueryCommand, TagCommand
 from spa_lib.papermill import notebook_parameters
 
 PAGES = ["README.md", "figures/README.md", "CONTRIBUTING.md", "CHANGELOG.md",
@@ -63,6 +65,10 @@ def refuse(root, words):
         settings.read(root / "settings.ini")
         assert words[2] == settings["DEFAULT"]["git_url"].replace(
             "%(user)s", settings["DEFAULT"]["user"]).replace("%(repo)s", settings["DEFAULT"]["repo"])
+    elif words[0] == "spa":
+        commands = {"tag": TagCommand, "query": QueryCommand}
+        options = {w.removeprefix("--").replace("-", "_") for w in words if w.startswith("--")}
+        assert options <= {f.name for f in fields(commands[words[1]])}, words
     else:
         assert words[0] in ("source", "spa_runs"), words
 

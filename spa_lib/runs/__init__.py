@@ -31,12 +31,13 @@ from .comparison import (
     evaluated, experiments, level_table, ontology_of, over_seeds, paired_runs, paired_table, provenance,
     runs_table, selection_key,
 )
+from .ledger import REPLICATES, grow_ledger, ledger_change, ledger_row, read_ledger, with_settings
 from .trainer import Task, Trainer, finite_step, loader_errors, predict_clips
 
 __all__ = [
     "AUDIOSET", "AUDIOSET_CLIPS", "BY_ENCODER", "FACTS", "MADE_OF", "MARK", "METRIC_KEYS", "NAMES",
-    "OPTIMIZERS", "PRETRAINED", "RATE_STEPS", "RECIPES", "SAMPLERS", "SCALES", "SCHEDULES", "SELECTION",
-    "SPA_FIELDS", "STEP_FIELDS", "AtLeast", "AtMost", "ClipsConfig", "DamagedRun", "Experiment",
+    "OPTIMIZERS", "PRETRAINED", "RATE_STEPS", "RECIPES", "REPLICATES", "SAMPLERS", "SCALES", "SCHEDULES",
+    "SELECTION", "SPA_FIELDS", "STEP_FIELDS", "AtLeast", "AtMost", "ClipsConfig", "DamagedRun", "Experiment",
     "FolderInUse", "LessThan", "Local", "ModelConfig", "NamePart", "NonNegativeFloat", "NonNegativeInt",
     "OneOf", "Plan", "PlannedRun", "PositiveInt", "Processes", "Rate", "Recipe", "RecipeConfig", "Resampled",
     "Run", "RunConfig", "RunGroup", "Task", "Trainer", "agree", "average_gradients", "by_seed",
@@ -46,13 +47,14 @@ __all__ = [
     "comparison_key", "config_hash", "count_clips", "describe_run", "destroy_processes", "device_name",
     "encoder_of", "epoch_order", "epochs_done", "estimate", "estimate_run", "evaluated", "experiments",
     "find_runs", "finished_runs", "finite_step", "first_alone", "gather", "grid", "group_values",
-    "halving_factor", "identity", "init_processes", "is_finished", "join", "keep_last", "launch",
-    "level_table", "load_checkpoint", "loader_errors", "local_fields", "lock_wait", "make_config",
-    "make_optimizer", "mixup", "only_writer", "ontology_of", "over_seeds", "paired_runs", "paired_table",
-    "papermill_words", "parse_values", "parse_where", "plan_runs", "predict_clips", "process_timeout",
-    "provenance", "published_recipe", "rate_factor", "read_config", "read_made_of", "read_plan", "read_run",
-    "read_runs", "released_checkpoint", "report", "run_command", "run_name", "run_values", "runs_dir",
-    "runs_table", "save_checkpoint", "schedule_factor", "seconds_from_runs", "selection_key",
-    "share_batch_norm", "start_alike", "start_values", "steps_per_epoch", "total", "train_parameters",
-    "variant_of", "variant_values", "versions", "write_config", "write_results",
+    "grow_ledger", "halving_factor", "identity", "init_processes", "is_finished", "join", "keep_last",
+    "launch", "ledger_change", "ledger_row", "level_table", "load_checkpoint", "loader_errors",
+    "local_fields", "lock_wait", "make_config", "make_optimizer", "mixup", "only_writer", "ontology_of",
+    "over_seeds", "paired_runs", "paired_table", "papermill_words", "parse_values", "parse_where",
+    "plan_runs", "predict_clips", "process_timeout", "provenance", "published_recipe", "rate_factor",
+    "read_config", "read_ledger", "read_made_of", "read_plan", "read_run", "read_runs", "released_checkpoint",
+    "report", "run_command", "run_name", "run_values", "runs_dir", "runs_table", "save_checkpoint",
+    "schedule_factor", "seconds_from_runs", "selection_key", "share_batch_norm", "start_alike",
+    "start_values", "steps_per_epoch", "total", "train_parameters", "variant_of", "variant_values",
+    "versions", "with_settings", "write_config", "write_results",
 ]

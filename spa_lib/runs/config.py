@@ -154,7 +154,7 @@ def checked_config(
 @dataclass(frozen=True)
 class ModelConfig:
     "The tagger, its checkpoint, the text branch and the loss."
-    encoder: Annotated[str, EncoderName()] = "ast"           # tagger: see spa_lib.encoders.encoder_names()
+    encoder: Annotated[str, EncoderName()] = "ast" # tagger: spa_lib.encoders.encoder_names(), or hf:FOLDER
     size: str = "tiny"                 # of the encoder: "tiny", "base", ...
     checkpoint: str|None = None        # file, or name in the checkpoint table; "" trains from scratch
     encoder_options: str = ""          # further options of it: "n_mels=64 hop=160", "front_end=paper"
@@ -302,8 +302,9 @@ def check_together(cfg: RunConfig) -> None:
     takes, gives = encoder_takes(cfg.encoder), SOURCES[cfg.source].gives
     if takes != gives:
         fitting = ", ".join(encoder_names(gives))
-        raise ValueError(f"the clips of {cfg.source!r} are {gives}s, and the encoder {cfg.encoder!r} takes "
-                         f"{takes}s: choose one of the encoders {fitting}, or another source")
+        words = dict(waveform="waveforms", frames="frames of released features")
+        raise ValueError(f"the clips of {cfg.source!r} are {words[gives]}, and the encoder {cfg.encoder!r} "
+                         f"takes {words[takes]}: choose one of the encoders {fitting}, or another source")
     if gives == "frames" and (cfg.mixup_rate or cfg.augment or cfg.freeze):
         raise ValueError("frames of released features are not mixed, augmented or embedded by a frozen encoder: "
                          "set mixup_rate=0, augment=False and freeze=False")

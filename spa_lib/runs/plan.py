@@ -27,10 +27,12 @@ from ..papermill import notebook_parameters
 from spa_lib.runs.config import (
     SCALES,
     RunConfig,
+    checked_config,
     identity,
     make_config,
     run_name,
     runs_dir,
+    start_values,
     variant_values,
 )
 from .folder import is_finished, read_config
@@ -125,6 +127,7 @@ def plan_runs(
     plan: dict, # a plan of workflow/config.yaml
     root: str|None = None, # folder of the clips
     checkpoints: str|None = None, # folder of checkpoint files
+    train: str|None = None, # of the plans on AudioSet's features: "balanced", "unbalanced" or "both"
 ) -> dict[str, PlannedRun]: # name of the run folder -> the run
     "All runs of a plan, each once. ValueError names the key that is wrong, and the nearest valid one."
     checked, runs = read_plan(plan), {}
@@ -133,6 +136,7 @@ def plan_runs(
             values = values | dict(checkpoint=checkpoint_path(values.get("checkpoint"), checkpoints))
             values = {name: value for name, value in values.items() if value is not None}
             if root and make_config(**values).source != "synth": values["root"] = str(root)
+            if train: values["train_set"] = train
             cfg = make_config(**values)
             name = run_name(cfg)
             groups = runs[name].groups if name in runs else ()
@@ -167,7 +171,8 @@ def values_beside(
     scale: str, # one of SCALES
 ) -> dict: # field of RunConfig -> value
     "What has to be given beside a scale to get `cfg`, but for the seed."
-    start = make_config(scale, encoder=cfg.encoder, source=cfg.source)
+    given = dict(encoder=cfg.encoder, source=cfg.source)
+    start = checked_config(RunConfig, start_values(scale, given) | given) # which need not fit together
     names = [name for name in identity(cfg) if name != "seed" and getattr(cfg, name) != getattr(start, name)]
     values = {name: getattr(cfg, name) for name in names}
     values["encoder"] = cfg.encoder

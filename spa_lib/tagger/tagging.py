@@ -8,7 +8,7 @@ __all__ = ['Reduce', 'Pretrained', 'encoder_of_file', 'load_released', 'load_pre
 
 # %% ../../nbs/06_tagger.ipynb #f8b35584
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -437,7 +437,7 @@ def best_rows(
 
 def table_of(
     heard: Heard, # the windows of a sound
-    label: dict[str, Sequence[str]], # column of the table -> its value for each column of `heard.values`
+    label: Mapping[str, Sequence[str]], # column of the table -> its value for each column of `heard.values`
     choose: Callable[[Heard], tuple], # see `best_rows`
     with_file: bool = False, # whether the name of the file is a column
 ) -> pd.DataFrame:

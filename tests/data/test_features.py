@@ -234,7 +234,7 @@ def test_a_run_on_features(archive, tmp_path, more):
 
 
 def test_waveforms_and_frames_are_not_mixed_up(archive):
-    with pytest.raises(ValueError, match="'audioset_features' are frames, and the encoder 'ast' takes waveforms"):
+    with pytest.raises(ValueError, match="'audioset_features' are frames of released features, and the encoder 'ast' takes waveforms"):
         make_config("features", root=str(archive), encoder="ast", encoder_options="")
     with pytest.raises(ValueError, match="takes frames"):
         make_config("demo", encoder="vggish")
@@ -250,7 +250,7 @@ def test_the_release_itself(shared, tmp_path):
     assert json.loads((folder / "release.json").read_text())["clips"] == {"bal_train": 22160, "eval": 20371}
     ontology = Ontology.audioset()
     table = read_clips("audioset_features", release)
-    for split, name, short, repeated in [("train", "balanced_train", 378, 40), ("eval", "eval", 395, 23)]:
+    for split, name, short, repeated in [("train", "balanced_train", 378, 23), ("eval", "eval", 395, 40)]:
         side = table[table.split == split]
         official = read_segments(shared / "data" / "audioset_meta" / f"{name}_segments.csv")
         assert compare_with_list(side, official) == {"missing": [], "unlisted": [], "other labels": []}

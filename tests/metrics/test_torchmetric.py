@@ -51,7 +51,7 @@ def test_examples_of_the_docstrings(module):
     assert result.attempted >= 4 and not result.failed
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6), weighting=st.sampled_from(WEIGHTINGS), batch=st.integers(1, 130))
 def test_equals_omap_whatever_the_batches(few, seed, weighting, batch):
     preds, target = tables(seed)
@@ -242,9 +242,13 @@ def test_two_processes(tmp_path):
     meeting = str(tmp_path / "meeting")
     running = [subprocess.Popen([*command, str(rank), meeting], stderr=subprocess.PIPE, text=True)
                for rank in range(2)]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    try:
+        for process in running:
+            _, errors = process.communicate(timeout=600) # a second on an idle machine, besides the imports
+            assert process.returncode == 0, errors
+    finally: # of one that fails the other would wait
+        for process in running:
+            process.kill()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -140,6 +140,6 @@ def test_plans_hold_what_the_tables_need(root):
             planned = {(c.encoder, c.method if c.alpha else "without") for c in configs}
             variants = ("without", "direct", "prompt", "desc", "concat")
             assert planned >= {(e, v) for e in paper_encoders for v in variants}
-        if runs and plan["parameters"].get("source", "synth") == "synth" and scale != "paper":
+        if any(r.config.source == "synth" for r in runs.values()):
             assert "synthetic" in plan["data"]
     assert sizes["smoke"] <= 8 < sizes["demo"]
