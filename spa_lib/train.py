@@ -374,10 +374,10 @@ def warn_of_collapse(name: str, ends: dict[str, dict]) -> None:
     "A warning where an aligned run's label embeddings have all but one direction."
     start, end = ends["start"]["text_cosine"], ends["end"]["text_cosine"]
     if end > COLLAPSED:
-        warnings.warn(f"{name}: the label embeddings have collapsed: the mean cosine between different E_t "
-                      f"is {end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label "
-                      "from another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb",
-                      stacklevel=4) # where `train` is called
+        message = (f"{name}: the label embeddings have collapsed: the mean cosine between different E_t is "
+                   f"{end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label from "
+                   "another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb")
+        warnings.warn_explicit(message, UserWarning, "spa_lib.train", 1) # no line of the caller's source below it
 
 # %% ../nbs/04_train.ipynb #ae95653d
 def write_model(
