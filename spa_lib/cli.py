@@ -60,7 +60,8 @@ class RunsCommand:
                       "\n")
                 print(pairs.to_string(**show))
         if damaged:
-            left_out = f"{len(damaged)} of {len(runs) + len(damaged)} finished runs are left out:\n"*bool(runs)
+            count = len(runs) + len(damaged)
+            left_out = f"{len(damaged)} of {count} finished runs are left out:\n"*bool(runs)
             raise SystemExit(f"spa_runs: {left_out}" + "\n".join(map(str, damaged)))
 
     def sound_runs(self, folder: Path) -> "tuple[list[Run], list[DamagedRun]]":

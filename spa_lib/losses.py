@@ -31,7 +31,8 @@ def check_targets(
     _looked_at.add(kind)
     low, high = y.detach().aminmax()
     if not (low >= 0 and high <= 1): # nor nan
-        raise ValueError(f"targets must be 0 or 1, or between for mixed-up clips, but they go from {low:g} to "
+        raise ValueError("targets must be 0 or 1, or between for mixed-up clips, "
+                         f"but they go from {low:g} to "
                          f"{high:g}")
 
 def _elementwise_bce(logits: Tensor, y: Tensor) -> Tensor:
@@ -87,7 +88,8 @@ def check_distances(
     for fault, where in faults.items():
         if where.any():
             i, j = where.nonzero()[0].tolist()
-            raise ValueError("distances must be whole numbers of edges, the same both ways and 0 from a class "
+            raise ValueError("distances must be whole numbers of edges, "
+                             "the same both ways and 0 from a class "
                              f"to itself, but some are {fault}: {d[i, j]:g} from class {i} to class {j}")
     try:
         own = id(distances)
@@ -101,7 +103,7 @@ def obce_weights(
     y: Tensor, # targets [B, C]; every class with y > 0 is a positive
     distances: Tensor, # edges between the classes [C, C], whole numbers; best kept on the device of y
 ) -> Tensor: # r [B, C] float32, mean 1; a row of zeros for a clip without a positive
-    "Ontology weights r of Eq. 3, after Liu et al. (Interspeech 2023). Raises ValueError for wrong shapes and distances."
+    "Ontology weights r of Eq. 3 (Liu et al., Interspeech 2023). ValueError for wrong shapes and distances."
     given, distances = distances, torch.as_tensor(distances, device=y.device)
     if y.ndim != 2 or distances.shape != (y.shape[1], y.shape[1]):
         raise ValueError(f"targets {tuple(y.shape)} must be [clips, classes] "

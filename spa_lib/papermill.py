@@ -91,7 +91,10 @@ def default_output(
     return checkout/"runs"/f"{safe}.ipynb"
 
 # %% ../nbs/papermill.ipynb #c25650ed
-TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+TRUTH = {
+    "true": True, "yes": True, "on": True, "1": True,
+    "false": False, "no": False, "off": False, "0": False,
+}
 
 def _as_declared(name: str, value, default: str): # default: its source
     "A value for a switch as True or False, however it is written. ValueError where it is none."
@@ -146,7 +149,8 @@ def _encrypt_kernels() -> None:
     NotebookClient.create_kernel_manager = create_encrypted # type: ignore[method-assign]
 
 # %% ../nbs/papermill.ipynb #cell-15
-_WITH_A_WAY_OUT = ("ValueError", "TypeError", "OSError", "FileNotFoundError", "FileExistsError", "PermissionError",
+_WITH_A_WAY_OUT = ("ValueError", "TypeError", "OSError", "FileNotFoundError", "FileExistsError",
+                   "PermissionError",
                    "ClipError", "CheckpointError", "DamagedRun", "FolderInUse", "FloatingPointError")
 
 def _help_of(notebook: str) -> str:

@@ -93,8 +93,8 @@ log = logging.getLogger("spa_lib")
 class Data(NamedTuple):
     "What a run learns from and is scored on."
     ontology: Ontology # of the classes that the clips carry
-    train: Clips|FrameClips # random crops, or frames of released features
-    evaluate: Clips|FrameClips # centre crops, or frames
+    train: Clips       # random crops; FrameClips stand in for them
+    evaluate: Clips    # centre crops; the same
     problems: list     # clips that were left out, and why
     made_of: dict[str, str] # digests of the two lists: see spa_lib.runs.MADE_OF
 
@@ -124,7 +124,8 @@ def _side_apart(cfg: RunConfig, table: pd.DataFrame) -> pd.DataFrame:
         return table
     folds = sorted(set(table.fold) - {-1})
     if len(folds) > 1:
-        evaluated, how = table.fold == folds[-1], f"fold {folds[-1]} of {len(folds)} (eval_fold chooses another)"
+        evaluated = table.fold == folds[-1]
+        how = f"fold {folds[-1]} of {len(folds)} (eval_fold chooses another)"
     else:
         _, part = split_by_recording(table, EVALUATED_SHARE, HOLDOUT_SEED)
         evaluated = table.clip_id.isin(set(part.clip_id))
@@ -170,8 +171,8 @@ def load_data(
     ontology = full.carried(table.mids)
     of_train, of_evaluate = both_sides(cfg, table)
     made_of = clips_made_of(of_train, of_evaluate)
-    train: Clips|FrameClips
-    evaluate: Clips|FrameClips
+    train: Any
+    evaluate: Any
     if SOURCES[cfg.source].gives == "frames":
         train, evaluate = (FrameClips(side, ontology, cfg.clip_seconds) for side in (of_train, of_evaluate))
     else:
@@ -377,7 +378,8 @@ def warn_of_collapse(name: str, ends: dict[str, dict]) -> None:
         message = (f"{name}: the label embeddings have collapsed: the mean cosine between different E_t is "
                    f"{end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label from "
                    "another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb")
-        warnings.warn_explicit(message, UserWarning, "spa_lib.train", 1) # no line of the caller's source below it
+        # no line of the caller's source below it
+        warnings.warn_explicit(message, UserWarning, "spa_lib.train", 1)
 
 # %% ../nbs/04_train.ipynb #ae95653d
 def write_model(

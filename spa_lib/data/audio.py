@@ -244,7 +244,8 @@ def _decode_parts(
     files = [io.BytesIO(content[i:j]) for i, j in zip(bounds, bounds[1:])]
     for number, fault in enumerate([read_container(file).fault for file in files], start=1):
         if fault:
-            raise _Undecodable(f"it was joined of {len(files)} files, of which number {number} is cut: {fault}")
+            which = f"of which number {number} is cut: {fault}"
+            raise _Undecodable(f"it was joined of {len(files)} files, {which}")
     read = [soundfile.read(io.BytesIO(file.getvalue()), dtype="float32", always_2d=True) for file in files]
     if len({(rate, x.shape[1]) for x, rate in read}) > 1:
         return _decode_any(source, container, start, end) # which says where it changes
@@ -269,7 +270,8 @@ def _samples(frame: "av.AudioFrame") -> np.ndarray: # float32 [frames, channels]
     try:
         coded = frame.to_ndarray()
     except ValueError: # of 64-bit whole numbers
-        raise _Undecodable(f"its samples are of a kind that cannot be read here: {frame.format.name}") from None
+        kind = frame.format.name
+        raise _Undecodable(f"its samples are of a kind that cannot be read here: {kind}") from None
     by_channel = coded.T if frame.format.is_planar else coded.reshape(frame.samples, -1)
     x = by_channel.astype(np.float32)
     if coded.dtype == np.uint8:

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 # %% ../../nbs/data/containers.ipynb #eb499f27
 class Container(NamedTuple):
     "What a sound file says of itself, as far as its bytes agree."
-    kind: str # "wav", "flac", "aiff", "au", "caf", "w64", "ogg", "mp3", "mp4", "matroska", or "" for any other
+    kind: str # "wav", "flac", "aiff", "au", "caf", "w64", "ogg", "mp3", "mp4", "matroska"; "" for any other
     plain: bool = False # the header is plausible: soundfile may read it, and any segment of it
     fault: str = "" # why the file ends early; "" = nothing says that it does
     frames: int|None = None # that it promises; None = it does not say, or what it says is not to be believed

@@ -17,11 +17,10 @@ import os
 import struct
 import tarfile
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 # %% ../../nbs/data/features.ipynb #f5000004
 import numpy as np
@@ -60,7 +59,8 @@ def read_records(
             raise ValueError(f"{name} is cut short: its last record, at byte {at:,}, has no header")
         length, crc = _HEAD.unpack_from(data, at)
         if masked_crc(data[at:at + 8]) != crc:
-            raise ValueError(f"{name} is damaged: the length of the record at byte {at:,} has another checksum")
+            raise ValueError(f"{name} is damaged: the length of the record at byte {at:,} "
+                             "has another checksum")
         end = body + length
         if end + _CRC.size > len(data):
             raise ValueError(f"{name} is cut short: the record at byte {at:,} ends at {end + _CRC.size:,}, "
@@ -132,8 +132,8 @@ def read_feature_clip(record: bytes) -> FeatureClip: # ValueError says what is w
     video_id = context["video_id"].bytes_list.value[0].decode()
     if wrong := {len(frame) for frame in frames} - {FRAME_BYTES}:
         raise ValueError(f"the clip {video_id!r} has a frame of {min(wrong)} bytes instead of {FRAME_BYTES}")
-    times = [context[key].float_list.value[0] for key in ("start_time_seconds", "end_time_seconds")]
-    return FeatureClip(video_id, *times, tuple(context["labels"].int64_list.value), b"".join(frames))
+    start, end = (context[key].float_list.value[0] for key in ("start_time_seconds", "end_time_seconds"))
+    return FeatureClip(video_id, start, end, tuple(context["labels"].int64_list.value), b"".join(frames))
 
 # %% ../../nbs/data/features.ipynb #f5000016
 def feature_record(
@@ -157,11 +157,19 @@ def feature_record(
 # %% ../../nbs/data/features.ipynb #f5000021
 ADDRESS = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/features/features.tar.gz"
 ARCHIVE, TOP = "features.tar.gz", "audioset_v1_embeddings" # the file, and the folder in it
-FEATURE_SETS = {"bal_train": 22160, "unbal_train": 2041789, "eval": 20371} # name -> clips of the official list
-TRAIN_SETS = {"balanced": ("bal_train",), "unbalanced": ("unbal_train",), "both": ("bal_train", "unbal_train")}
+FEATURE_SETS = { # name -> clips of the official list
+    "bal_train": 22160,
+    "unbal_train": 2041789,
+    "eval": 20371,
+}
+TRAIN_SETS = {
+    "balanced": ("bal_train",),
+    "unbalanced": ("unbal_train",),
+    "both": ("bal_train", "unbal_train"),
+}
 
 def locate_features(
-    root: str|Path|None = None, # the archive, or a folder that holds it or what it contains; None = in the cache
+    root: str|Path|None = None, # the archive, or a folder that holds it or its content; None = in the cache
     download: bool = False, # fetch it where it is absent
     url: str|None = None, # another address
 ) -> Path: # the archive, or the folder of the sets
@@ -206,8 +214,8 @@ def _in_archive(archive: Path, skip: int) -> Iterator[ReleaseFile]:
             if not seen:
                 raise tarfile.ReadError(f"it holds no folder of {', '.join(FEATURE_SETS)}")
     except (tarfile.TarError, zlib.error, EOFError, OSError) as e:
-        raise ValueError(f"{archive} is damaged or cut short, after {seen:,} files of features: {e}. Fetch it "
-                         f"again from {ADDRESS}; what was read before goes on from there") from e
+        raise ValueError(f"{archive} is damaged or cut short, after {seen:,} files of features: {e}. "
+                         f"Fetch it again from {ADDRESS}; what was read before goes on from there") from e
 
 def release_files(
     release: Path, # as `locate_features` gives it
@@ -257,7 +265,7 @@ class _SetWriter:
 
 # %% ../../nbs/data/features.ipynb #f5000027
 def release_digest(release: Path) -> str: # 16 hexadecimal digits
-    "Identity of a release: the SHA-256 of the archive, or of names, sizes and times of the files of a folder."
+    "Identity of a release: the SHA-256 of the archive, or of names, sizes and times of a folder's files."
     if release.is_file():
         return content_digests([str(release)])[0][:16]
     import hashlib
@@ -290,7 +298,7 @@ def unpack_features(
 def _unpack_into(folder: Path, release: Path, progress: bool) -> None:
     from tqdm import tqdm
     notes = folder/"progress.json"
-    state = json.loads(notes.read_text()) if notes.exists() else dict(files=0, sets={})
+    state: dict[str, Any] = json.loads(notes.read_text()) if notes.exists() else dict(files=0, sets={})
     writers = {name: _SetWriter(folder, name, **note) for name, note in state["sets"].items()}
 
     def keep() -> None:
@@ -314,12 +322,12 @@ def _unpack_into(folder: Path, release: Path, progress: bool) -> None:
     finally:
         for writer in writers.values():
             writer.close()
-    clips = {name: note["clips"] for name, note in state["sets"].items()}
-    for name, count in clips.items():
+    counts = {name: note["clips"] for name, note in state["sets"].items()}
+    for name, count in counts.items():
         if count < FEATURE_SETS[name]:
-            log.warning("%s: %s has %d clips, the official list %d: it is a part of the release", release, name,
-                        count, FEATURE_SETS[name])
-    write_atomic(folder/"release.json", json.dumps(dict(release=release.name, clips=clips)).encode())
+            log.warning("%s: %s has %d clips, the official list %d: it is a part of the release", release,
+                        name, count, FEATURE_SETS[name])
+    write_atomic(folder/"release.json", json.dumps(dict(release=release.name, clips=counts)).encode())
     notes.unlink()
 
 def _clips_of(file: ReleaseFile, release: Path) -> list[FeatureClip]:
@@ -340,8 +348,8 @@ def read_feature_index(
     path = folder/f"{set_name}.csv"
     if not path.exists():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.csv")))
-        raise FileNotFoundError(f"the release has no set {set_name!r}, only {there}: choose another train_set, or "
-                                f"fetch all of it from {ADDRESS}")
+        raise FileNotFoundError(f"the release has no set {set_name!r}, only {there}: choose another "
+                                f"train_set, or fetch all of it from {ADDRESS}")
     types = dict(video_id=str, labels=str, crc32=str)
     return pd.read_csv(path, dtype=types, keep_default_na=False)
 
@@ -395,7 +403,7 @@ def compare_with_list(
 
 # %% ../../nbs/data/features.ipynb #f5000041
 class FrameClips(Dataset):
-    "Clips of released features: `[i]` is (int16 [T, 128], i), bytes 0 to 255, and -1 where there is no frame."
+    "Clips of released features: `[i]` is (int16 [T, 128], i), bytes 0 to 255; -1 where there is no frame."
     kept = None # nothing to cache: the system keeps what was mapped
     sample_rate = 1 # frames a second, nearly: 1/0.96
 
@@ -413,7 +421,8 @@ class FrameClips(Dataset):
         ranges = [SHARD_RANGE.fullmatch(path) for path in self.table.path]
         if None in ranges:
             wrong = self.table.path[ranges.index(None)]
-            raise ValueError(f"{wrong!r} is no byte range of released features: use the source 'audioset_features'")
+            raise ValueError(f"{wrong!r} is no byte range of released features: "
+                             "use the source 'audioset_features'")
         self.files = sorted({found[1] for found in ranges})  # type: ignore[index] # none is None
         number = {path: n for n, path in enumerate(self.files)}
         self.file = np.array([number[found[1]] for found in ranges], np.uint8)  # type: ignore[index]
@@ -438,13 +447,13 @@ class FrameClips(Dataset):
 
     def read(self, rows: Sequence[int]) -> np.ndarray: # int16 [B, T, 128]
         "Clips, in the given order."
-        rows = np.asarray(rows)
+        which = np.asarray(rows)
         steps = np.arange(self.frames)
-        there = steps < self.count[rows, None]
-        at = self.first[rows, None] + np.where(there, steps, 0)
-        found = np.full((len(rows), self.frames, FRAME_BYTES), -1, np.int16)
-        for n in np.unique(self.file[rows]):
-            of_file = (self.file[rows] == n)[:, None] & there
+        there = steps < self.count[which, None]
+        at = self.first[which, None] + np.where(there, steps, 0)
+        found = np.full((len(which), self.frames, FRAME_BYTES), -1, np.int16)
+        for n in np.unique(self.file[which]):
+            of_file = (self.file[which] == n)[:, None] & there
             found[of_file] = self.bytes_of(n)[at[of_file]]
         return found
 

@@ -117,8 +117,9 @@ def read_segments(
         raise ValueError("\n".join([head, *lost[:5], *more, way_out]))
     return segments
 
-_NO_SOUND = frozenset([".json", ".csv", ".tsv", ".txt", ".jpg", ".jpeg", ".png", ".webp", ".npy", ".npz", ".pt",
-                       ".vtt", ".srt", ".description", ".part", ".ytdl", ".tmp", ".xml", ".lab", ".md", ".h5"])
+_NO_SOUND = frozenset([".json", ".csv", ".tsv", ".txt", ".jpg", ".jpeg", ".png", ".webp", ".npy", ".npz",
+                       ".pt", ".vtt", ".srt", ".description", ".part", ".ytdl", ".tmp", ".xml", ".lab",
+                       ".md", ".h5"])
 # names that downloaders give: Y<id>, <id>_30.000_40.000
 _CUT_OUT = re.compile(r"Y?([\w-]{11})((?:_\d+(?:\.\d+)?){0,2})")
 
@@ -235,7 +236,8 @@ def _read_csv(path: str|Path, columns: Sequence[str], **how) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: a first line with the names of its columns is needed") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as e:
-        raise ValueError(f"{path} cannot be read as a csv: {str(e).strip()}. Quote what holds a comma") from None
+        fault = str(e).strip()
+        raise ValueError(f"{path} cannot be read as a csv: {fault}. Quote what holds a comma") from None
     for name in columns:
         if name not in rows:
             separated = len(rows.columns) == 1 and re.search(r"[;\t|]", rows.columns[0])

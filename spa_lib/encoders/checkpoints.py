@@ -241,11 +241,13 @@ def warn_of_other_bytes(
     others = [f"{digest} is {what}" for what, digest in expected.items() if digest not in (None, sha256)]
     if others:
         warnings.warn(f"{path} is another file than its name says, or damaged: its sha256 is {sha256}, but "
-                      f"{'; '.join(others)}. It is used as a file of your own; fetch it again if it should be "
+                      f"{'; '.join(others)}. It is used as a file of your own; "
+                      "fetch it again if it should be "
                       "the released one", stacklevel=4)
     kind, fault = _kind_and_fault(path, thorough=True)
     if fault and kind == "zip":
-        warnings.warn(f"{path} {fault}: its bytes are not those that were written. Fetch it again", stacklevel=4)
+        warnings.warn(f"{path} {fault}: its bytes are not those that were written. Fetch it again",
+                      stacklevel=4)
 
 def released_as(
     encoder: str, # name of the encoder that shall take it

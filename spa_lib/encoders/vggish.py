@@ -32,8 +32,9 @@ def checked_frames(
     "ValueError for what is no clip of frames, as a waveform."
     if not isinstance(frames, Tensor) or frames.ndim != 3 or frames.shape[2] != FRAME_VALUES:
         got = tuple(frames.shape) if hasattr(frames, "shape") else type(frames).__name__
-        raise ValueError(f"vggish takes frames [B, T, {FRAME_VALUES}] of AudioSet's released features, got {got}: "
-                         "for waveforms choose another encoder, for features source='audioset_features'")
+        raise ValueError(f"vggish takes frames [B, T, {FRAME_VALUES}] of AudioSet's released features, "
+                         f"got {got}: for waveforms choose another encoder, for features "
+                         "source='audioset_features'")
     if not (frames[:, 0, 0] >= 0).all():
         raise ValueError("a clip has no frame at all")
     return frames
@@ -110,4 +111,4 @@ class VGGishFrames(Encoder):
         sample_rate: int|None = None,
     ) -> Tensor:
         "There is no released tagger of this kind: NotImplementedError."
-        raise NotImplementedError("vggish has no released head: embed() gives X_hat, and a run trains the rest")
+        raise NotImplementedError("vggish has no released head: embed() gives X_hat, a run trains the rest")

@@ -164,8 +164,8 @@ class ModelConfig:
     text_model: str = "minilm"         # f_t: "minilm", a hub name, a folder, "random", "ontology"
     text_branch: Annotated[str, OneOf(BRANCHES)] = "trained" # "trained" (the paper's), "centred", ...
     obce_share: Annotated[float, AtLeast(0), AtMost(1)] = 0.5 # of L_OBCE in the tagging loss; 0.5: Eq. 5
-    soft_targets: Annotated[str, OneOf(KERNELS)] = "none" # "texts", "permuted", "ancestors": beyond.soft_targets
-    soft_share: Annotated[float, AtLeast(0), AtMost(1)] = 0.0 # what every class borrows; 0 = k/(k + its clips)
+    soft_targets: Annotated[str, OneOf(KERNELS)] = "none" # "texts", "permuted", "ancestors": see beyond
+    soft_share: Annotated[float, AtLeast(0), AtMost(1)] = 0.0 # what a class borrows; 0 = k/(k + its clips)
     soft_k: Annotated[float, AtLeast(1e-3)] = 2.0            # clips at which a class borrows half
     soft_width: Annotated[float, AtLeast(1e-3)] = 0.15       # of the kernel
     freeze: bool = False               # train the heads alone, on X_hat computed once a clip
@@ -306,8 +306,8 @@ def check_together(cfg: RunConfig) -> None:
         raise ValueError(f"the clips of {cfg.source!r} are {words[gives]}, and the encoder {cfg.encoder!r} "
                          f"takes {words[takes]}: choose one of the encoders {fitting}, or another source")
     if gives == "frames" and (cfg.mixup_rate or cfg.augment or cfg.freeze):
-        raise ValueError("frames of released features are not mixed, augmented or embedded by a frozen encoder: "
-                         "set mixup_rate=0, augment=False and freeze=False")
+        raise ValueError("frames of released features are not mixed, augmented or embedded by a frozen "
+                         "encoder: set mixup_rate=0, augment=False and freeze=False")
     # samplers belong to balanced sampling, and PaSST's draws without replacement
     if cfg.sampler != RunConfig.sampler and not cfg.balanced:
         raise ValueError(f"sampler = {cfg.sampler!r} is a kind of balanced sampling: set balanced=True too")
@@ -403,7 +403,8 @@ def variant_values(
     one_of(text, ("without", "ancestors", *METHODS, *CONTROLS), "variant")
     values: dict = dict(text_model=text) if text in CONTROLS else dict(method=text)
     if soft:
-        return values | dict(alpha=0.0, soft_targets=one_of(branch or "texts", KERNELS, "kind of soft targets"))
+        kind = one_of(branch or "texts", KERNELS, "kind of soft targets")
+        return values | dict(alpha=0.0, soft_targets=kind)
     return values | (dict(text_branch=branch) if dash else {})
 
 # %% ../../nbs/runs/config.ipynb #c8db58f1

@@ -28,7 +28,8 @@ def ledger_row(
 ) -> dict: # column -> value
     "What a study keeps of a run. Scores are in percent."
     cfg, metrics, default = run.config, run.metrics, RunConfig()
-    settings = {k: v for k, v in identity(cfg).items() if v != getattr(default, k) and k not in ("seed", "tag")}
+    changed = {k: v for k, v in identity(cfg).items() if v != getattr(default, k)}
+    settings = {k: v for k, v in changed.items() if k not in ("seed", "tag")}
     row = dict(run=run.folder.name, config_hash=metrics["config_hash"], clips_hash=metrics["clips_hash"],
                train_clips_hash=metrics["train_clips_hash"], variant=variant_of(cfg), seed=cfg.seed,
                n_train=metrics["n_train"], n_eval=metrics["n_eval"], n_classes=metrics["n_classes"],
@@ -64,8 +65,8 @@ def grow_ledger(
         if name not in known:
             new.append(ledger_row(run, replicates))
         elif known[name] != made_of:
-            raise ValueError(f"{run.folder} was made of other clips than the run of this name in the ledger: give "
-                             "it a name of its own, tag='...', or leave its row out")
+            raise ValueError(f"{run.folder} was made of other clips than the run of this name in the ledger: "
+                             "give it a name of its own, tag='...', or leave its row out")
     grown = pd.concat([rows, pd.DataFrame(new)], ignore_index=True)
     return grown.sort_values("run", ignore_index=True) if len(grown) else grown
 

@@ -150,8 +150,8 @@ def check_places(
     "FileNotFoundError that names a folder that is not there: before the first run, not after three minutes."
     for folder in folders:
         if folder and not is_url(folder) and not Path(folder).expanduser().exists():
-            raise FileNotFoundError(f"there is no folder {folder}: see ROOT, CHECKPOINTS, ESC50 and URBANSOUND8K "
-                                    "in the Makefile")
+            raise FileNotFoundError(f"there is no folder {folder}: see ROOT, CHECKPOINTS, ESC50 and "
+                                    "URBANSOUND8K in the Makefile")
 
 # %% ../../nbs/runs/plan.ipynb #cell-15
 def papermill_words(

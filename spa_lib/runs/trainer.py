@@ -108,7 +108,8 @@ def loader_errors(
         lost = isinstance(e, (ConnectionError, EOFError)) and trainer.workers
         if "DataLoader worker" not in str(e) and not lost: raise
         where = f"epoch {trainer.epoch}, step {trainer.steps_done}"
-        message = (f"a process that loads clips was lost in {where}: {str(e) or type(e).__name__} The usual cause is memory: "
+        fault = str(e) or type(e).__name__
+        message = (f"a process that loads clips was lost in {where}: {fault} The usual cause is memory: "
                    f"lower workers ({trainer.workers}). "
                    "Begin again: the run goes on from its last state")
         # without its traceback, which holds the loader: torch would say it again whenever a child ends
@@ -284,7 +285,7 @@ class Trainer:
         return row
 
     def say(self, row: dict) -> None: # the last line of the log
-        "One line an epoch to whom the environment names, `$SPA_LIB_PROGRESS`: papermill shows no bar of a cell."
+        "One line an epoch to the file of `$SPA_LIB_PROGRESS`, if set: papermill shows no bar of a cell."
         to = os.environ.get("SPA_LIB_PROGRESS")
         if not to or not self.processes.main: return
         shown = ("loss", "mAP", "OmAP")

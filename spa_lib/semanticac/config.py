@@ -43,7 +43,7 @@ from ..utils import one_of
 class SemanticModel:
     "The encoders, what joins them, and the loss (section 2)."
     system: Literal["semanticac", "baseline", "spa", "untouched"] = "semanticac"
-    encoder: Annotated[str, OneOf(lambda: encoder_names("waveform"))] = "mn"     # of those that take a waveform
+    encoder: Annotated[str, OneOf(lambda: encoder_names("waveform"))] = "mn" # of those that take a waveform
     size: str = "tiny"                    # of the encoder
     checkpoint: str|None = None           # file, or name in the checkpoint table; None = from scratch
     encoder_options: str = ""             # further options of it: "n_mels=64 hop=160"

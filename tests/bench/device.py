@@ -375,7 +375,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument(
-        "--encoders", nargs="+", default=["psla", "panns", "ast", "passt", "htsat"], choices=encoder_names("waveform")
+        "--encoders", nargs="+", default=["psla", "panns", "ast", "passt", "htsat"],
+        choices=encoder_names("waveform")
     )
     parser.add_argument("--size", default="base")
     parser.add_argument("--batch", type=int, default=0, help="clips in a batch; 0: the most that fit")

@@ -181,7 +181,8 @@ def bench(name, args, rate):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoders", nargs="+", default=encoder_names("waveform"), choices=encoder_names("waveform"))
+    names = encoder_names("waveform")
+    parser.add_argument("--encoders", nargs="+", default=names, choices=names)
     for option, default in dict(size="base", batch=4, seconds=10.0, rounds=3).items():
         parser.add_argument(f"--{option}", type=type(default), default=default)
     args = parser.parse_args()

@@ -63,7 +63,8 @@ def test_a_class_without_clips_borrows_all():
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: text_kernel(torch.eye(3), 0), "width"), (lambda: borrowed_share(np.ones(3), 0), "k must be above 0"),
+    (lambda: text_kernel(torch.eye(3), 0), "width"),
+    (lambda: borrowed_share(np.ones(3), 0), "k must be above 0"),
     (lambda: SoftTargets(torch.eye(3), 1.5), "between 0 and 1"),
     (lambda: SoftTargets(torch.eye(3), torch.ones(4)), "one for each of the 3 classes"),
 ])
@@ -75,7 +76,8 @@ def test_bad_values_are_named(make, message):
 # --- the loss -----------------------------------------------------------------------------------------------
 def test_the_dial_between_bce_and_obce_and_the_fitted_targets():
     torch.manual_seed(0)
-    logits, y, D = torch.randn(6, 527), (torch.rand(6, 527) < 0.01).float(), torch.as_tensor(ONTOLOGY.distances)
+    logits, y = torch.randn(6, 527), (torch.rand(6, 527) < 0.01).float()
+    D = torch.as_tensor(ONTOLOGY.distances)
     y[:, 0] = 1
     for share, true in [(0.0, bce_loss(logits, y)), (1.0, obce_loss(logits, y, D)),
                         (0.25, 0.75*bce_loss(logits, y) + 0.25*obce_loss(logits, y, D))]:
@@ -100,7 +102,8 @@ def test_a_variant_is_called_what_makes_it(variant):
 
 
 def test_an_unknown_variant_names_the_nearest():
-    for word, near in [("soft-conkat", "concat"), ("soft-concat-permutd", "permuted"), ("ancestor", "ancestors")]:
+    wrong = {"soft-conkat": "concat", "soft-concat-permutd": "permuted", "ancestor": "ancestors"}
+    for word, near in wrong.items():
         with pytest.raises(ValueError, match=near):
             variant_values(word)
 

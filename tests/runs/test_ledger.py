@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spa_lib.results import write_table
 from spa_lib.runs import (
     Resampled,
     by_seed,
@@ -17,7 +18,6 @@ from spa_lib.runs import (
     read_run,
     with_settings,
 )
-from spa_lib.results import write_table
 from spa_lib.train import train
 
 SMALL = make_config("smoke", bootstrap=0, n_eval=48)
@@ -34,7 +34,12 @@ def test_a_ledger_grows_in_parts_and_reads_nothing_twice(runs, tmp_path, monkeyp
     path = tmp_path / "runs.csv"
     write_table(path, grow_ledger(read_ledger(path), runs[:2], 10))
     read = []
-    monkeypatch.setattr("spa_lib.runs.ledger.ledger_row", lambda run, n: read.append(run) or ledger_row(run, n))
+
+    def noted(run, n):
+        read.append(run)
+        return ledger_row(run, n)
+
+    monkeypatch.setattr("spa_lib.runs.ledger.ledger_row", noted)
     grown = grow_ledger(read_ledger(path), runs, 10)
     assert read == runs[2:]
     whole = grow_ledger(pd.DataFrame(), runs, 10)
@@ -47,7 +52,8 @@ def test_a_row_says_what_the_run_is(runs):
     row = rows[rows.run == runs[3].folder.name].iloc[0]
     assert row.variant == "concat" and row.alpha == 0.1 and row.seed == 0 and row.epochs == SMALL.epochs
     assert row.OmAP == pytest.approx(100*runs[3].metrics["OmAP"]["value"])
-    assert row.clips_hash == runs[3].metrics["clips_hash"] and {"mAP_0", "mAP_2", "OmAP_2", "level_0"} <= set(row.index)
+    assert row.clips_hash == runs[3].metrics["clips_hash"]
+    assert {"mAP_0", "mAP_2", "OmAP_2", "level_0"} <= set(row.index)
 
 
 def test_a_change_is_that_of_the_runs_themselves(runs):
