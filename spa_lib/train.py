@@ -278,8 +278,9 @@ class SPATask(Task):
 
     def soft_targets(self, device: torch.device) -> SoftTargets|None:
         "What the labels lend each other, where the configuration asks for it."
-        cfg, T_hat = self.cfg, self.model.text.T_hat
+        cfg = self.cfg
         if cfg.soft_targets == "none": return None
+        T_hat = self.model.text.T_hat
         clips = self.data.train.targets.sum(0, dtype=np.int64)
         made = make_soft_targets(cfg.soft_targets, self.data.ontology, T_hat.cpu(), clips, cfg.soft_share,
                                  cfg.soft_k, cfg.soft_width, cfg.seed)
@@ -373,10 +374,10 @@ def warn_of_collapse(name: str, ends: dict[str, dict]) -> None:
     "A warning where an aligned run's label embeddings have all but one direction."
     start, end = ends["start"]["text_cosine"], ends["end"]["text_cosine"]
     if end > COLLAPSED:
-        warnings.warn(f"{name}: the label embeddings have collapsed: the mean cosine between different E_t "
-                      f"is {end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label "
-                      "from another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb",
-                      stacklevel=4) # where `train` is called
+        message = (f"{name}: the label embeddings have collapsed: the mean cosine between different E_t is "
+                   f"{end:.2f} ({start:.2f} at the start), so the alignment hardly tells one label from "
+                   "another. text_branch='centred' cannot collapse; see nbs/beyond/collapse.ipynb")
+        warnings.warn_explicit(message, UserWarning, "spa_lib.train", 1) # no line of the caller's source below it
 
 # %% ../nbs/04_train.ipynb #ae95653d
 def write_model(

@@ -193,7 +193,11 @@ def empty_model(
             return OfficialHead(encoder, tensors["index"].tolist())
         heads = description["heads"]
         branch = BRANCHES[one_of(heads["text_branch"], BRANCHES, "text branch")]
-        T_hat = tensors["text.T_hat"]
+        T_hat = tensors.get("text.T_hat")
+        if T_hat is None:
+            raise CheckpointError(f"the text branch {heads['text_branch']!r} of this model keeps no T_hat, "
+                                  "from which it would be made again: register it as a buffer there, and "
+                                  "train once more")
         return SPAModel(encoder, T_hat, heads["dim"], branch, heads["dropout"], heads["hidden"])
 
 # %% ../../nbs/tagger/model_file.ipynb #fd80dbbb

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from spa_lib.beyond import BRANCHES
 from spa_lib.encoders import (
     CheckpointError,
     create_encoder,
@@ -18,6 +19,7 @@ from spa_lib.encoders import (
     register_encoder,
 )
 from spa_lib.encoders.base import ENCODERS
+from spa_lib.losses import spa_loss
 from spa_lib.runs import (
     config_hash,
     encoder_of,
@@ -251,3 +253,21 @@ def test_a_run_tags_alone_and_in_a_batch_alike(kind, hf_folder, tmp_path, noise)
         assert np.isfinite(whole).all() and whole.shape[1] == run.metrics["n_classes"]
     tagger.batch_size = 1
     np.testing.assert_allclose(tagger.scores(waves[2], 16000), whole, atol=1e-5)
+
+
+def test_a_text_branch_without_T_hat_trains_and_says_what_it_lacks(monkeypatch, tmp_path):
+    class Still(torch.nn.Module):
+        def __init__(self, T_hat, dim):
+            super().__init__()
+            self.register_buffer("E_t", torch.eye(len(T_hat), dim))
+
+        def forward(self):
+            return self.E_t
+
+        def align(self, E_a, E_t, y, c_a):
+            return spa_loss(E_a, E_t, y)
+
+    monkeypatch.setitem(BRANCHES, "still", Still)
+    run = train(make_config("smoke", text_branch="still", **FEW), tmp_path, progress=False)
+    with pytest.raises(CheckpointError, match="'still' of this model keeps no T_hat"):
+        load_model(run.folder)
