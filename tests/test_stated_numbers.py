@@ -39,8 +39,9 @@ AT_EQUAL_WEIGHT = (
     "{m[difference]:+.2f} [{m[low]:+.2f}, {m[high]:+.2f}] mAP and "
     "{o[difference]:+.2f} [{o[low]:+.2f}, {o[high]:+.2f}] OmAP"
 )
-PLAIN = "head == 'plain' and arm == '{}' and metric == '{}'"
-REGULARISED = "head == 'regularised' and arm == '{}' and metric == '{}'"
+PLAIN = "tagger == 'frozen' and head == 'plain' and arm == '{}' and metric == '{}'"
+REGULARISED = PLAIN.replace("plain", "regularised")
+WHOLE = REGULARISED.replace("frozen", "whole")
 EQUAL = 'question == "{}" and alpha == {} and metric == "{}"'
 TINY = "experiment.str.contains('tiny') and metric == "
 
@@ -316,6 +317,10 @@ STATED = [
      both_metrics(EQUAL, "words, centred", 0.1)),
     (BASELINE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat-tied')),
+    (BASELINE, OVER_DROPOUT, "baseline_real_clips",
+     both_metrics(WHOLE, 'concat')),
+    (BASELINE, OVER_DROPOUT, "baseline_real_clips",
+     both_metrics(WHOLE, 'concat-centred')),
     (BASELINE, "mAP {mAP:.1f} to {smoothed_mAP:.1f}, OmAP {OmAP:.1f} to {smoothed_OmAP:.1f}",
      "baseline_real_clips_smoothing",
      "`scores of` == 'untouched'"),
@@ -325,6 +330,10 @@ STATED = [
      both_metrics(REGULARISED, 'concat-centred')),
     (COLLAPSE, OVER_DROPOUT, "baseline_real_clips",
      both_metrics(REGULARISED, 'concat')),
+    (COLLAPSE, OVER_DROPOUT, "baseline_real_clips",
+     both_metrics(WHOLE, 'concat')),
+    (COLLAPSE, OVER_DROPOUT, "baseline_real_clips",
+     both_metrics(WHOLE, 'concat-centred')),
     (COLLAPSE, AT_EQUAL_WEIGHT, "baseline_real_clips_equal_alpha",
      both_metrics(EQUAL, "meaning, the paper's branch", 0.3)),
     (README, OVER_PLAIN, "baseline_real_clips",
