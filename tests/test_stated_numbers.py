@@ -25,6 +25,7 @@ TABLE_1 = "nbs/paper/table1_encoders.ipynb"
 FIG_3 = "nbs/paper/fig3_omap_by_level.ipynb"
 ALPHA = "nbs/paper/alpha.ipynb"
 PEOPLE = "nbs/paper/perception_esc.ipynb"
+FEW_LABELS = "nbs/beyond/few_labels.ipynb"
 COLLAPSE, BASELINE = "nbs/beyond/collapse.ipynb", "nbs/beyond/baseline.ipynb"
 URBAN = "nbs/semanticac/table2_urbansound8k.ipynb"
 CORPUS = "nbs/guides/real_corpus.ipynb"
@@ -43,6 +44,8 @@ PLAIN = "tagger == 'frozen' and head == 'plain' and arm == '{}' and metric == '{
 REGULARISED = PLAIN.replace("plain", "regularised")
 WHOLE = REGULARISED.replace("frozen", "whole")
 EQUAL = 'question == "{}" and alpha == {} and metric == "{}"'
+FEW = "labelled_clips == {} and variant == '{}' and metric == '{}'"
+FEW_CHANGE = "{change:+.2f} [{low:+.2f}, {high:+.2f}]"
 TINY = "experiment.str.contains('tiny') and metric == "
 
 
@@ -295,6 +298,31 @@ STATED = [
     (FIGURES, "costs mAP {near[mAP]:.0f} and {far[mAP]:.0f} % of the way to random scores, "
      "OmAP {near[OmAP]:.0f} and {far[OmAP]:.0f} %", "neighbours_share",
      rows(near="system == 'relatives'", far="system == 'strangers'")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(250, "concat", "OmAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(250, "concat", "mAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(250, "soft-concat", "OmAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(250, "soft-concat", "mAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(1100, "concat", "OmAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(1100, "concat", "mAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-concat", "OmAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-concat", "mAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(250, "soft-concat-permuted", "OmAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(250, "soft-ontology", "OmAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-concat-permuted", "OmAP")),
+    (FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-ontology", "OmAP")),
+    (README, "{labelled_clips} training clips: SPA " + FEW_CHANGE, "few_labels",
+     FEW.format(250, "concat", "OmAP")),
+    (README, FEW_CHANGE, "few_labels", FEW.format(250, "soft-concat", "OmAP")),
+    (README, FEW_CHANGE, "few_labels", FEW.format(250, "soft-concat-permuted", "OmAP")),
+    (README, "{labelled_clips:,}: " + FEW_CHANGE, "few_labels", FEW.format(1100, "concat", "OmAP")),
+    (README, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-concat", "OmAP")),
+    (README, "at {labelled_clips:,} clips they cost mAP, " + FEW_CHANGE, "few_labels",
+     FEW.format(1100, "soft-concat", "mAP")),
+    (README, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-concat-permuted", "OmAP")),
+    (FIGURES, FEW_CHANGE, "few_labels", FEW.format(250, "soft-concat", "OmAP")),
+    (FIGURES, FEW_CHANGE, "few_labels", FEW.format(250, "soft-concat-permuted", "OmAP")),
+    (FIGURES, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-concat", "OmAP")),
+    (FIGURES, FEW_CHANGE, "few_labels", FEW.format(1100, "soft-concat-permuted", "OmAP")),
     (BASELINE, OVER_PLAIN, "baseline_real_clips",
      both_metrics(REGULARISED, 'without')),
     (BASELINE, OVER_PLAIN, "baseline_real_clips",

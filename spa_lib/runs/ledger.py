@@ -78,7 +78,7 @@ def with_settings(
     default = identity(RunConfig())
     values = [{**default, **json.loads(settings)} for settings in rows.settings]
     more = pd.DataFrame(values, index=rows.index)
-    return rows.join(more[[name for name in more if name not in rows]])
+    return pd.concat([rows, more[[name for name in more if name not in rows]]], axis=1).copy()
 
 # %% ../../nbs/runs/ledger.ipynb #1ed00011
 def ledger_change(
