@@ -221,7 +221,9 @@ def _add_tensor(digest, name: str, value: Tensor) -> None:
     digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 def _in_words(value: object) -> str:
-    "An attribute, without the addresses of objects."
+    "An attribute, without the addresses of objects; a set in order, which differs between processes."
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=repr)
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 # %% ../../nbs/01_data.ipynb #4df9f3ae

@@ -63,7 +63,8 @@ def write_archive(path, sets):
 
 
 @pytest.fixture
-def archive(tmp_path, sets):
+def archive(tmp_path, sets, monkeypatch):
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache")) # two archives of one second have the same bytes
     return write_archive(tmp_path / "features.tar.gz", sets)
 
 

@@ -73,7 +73,7 @@ def test_a_name_may_be_registered_later():
 
 def test_local_fields_are_those_that_are_marked():
     assert local_fields(Fields) == ("workers", "root")
-    assert LOCAL == ("root", "on_leak", "device", "workers", "cache", "compile")
+    assert LOCAL == ("root", "on_leak", "download", "device", "workers", "cache", "compile")
 
 
 def test_defaults_and_scales_are_allowed_values():

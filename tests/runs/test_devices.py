@@ -212,7 +212,8 @@ def test_a_run_on_two_processes_is_the_run_on_one(tmp_path):
         files = {str(p.relative_to(a.folder)) for p in a.folder.rglob("*") if p.is_file()}
         assert (
             files - {".lock"}
-            == {"config.json", "log.csv", "metrics.json", "scores.npz", "checkpoint/last.pt"}
+            == {"config.json", "log.csv", "metrics.json", "scores.npz", "model.json", "model.safetensors",
+                "checkpoint/last.pt"}
             and len(np.unique(a.clip_ids)) == 17
         )
 
