@@ -64,7 +64,8 @@ def write_archive(path, sets):
 
 @pytest.fixture
 def archive(tmp_path, sets, monkeypatch):
-    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache")) # two archives of one second have the same bytes
+    # two archives of the same second have the same bytes, and are one release to the cache
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path / "cache"))
     return write_archive(tmp_path / "features.tar.gz", sets)
 
 
