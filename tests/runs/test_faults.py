@@ -387,7 +387,7 @@ def with_nan(tmp_path):
 @pytest.mark.parametrize("cache", [True, False])
 def test_clip_of_nan(with_nan, cache, tmp_path):
     cfg = replace(with_nan, cache=cache)
-    with pytest.raises(ValueError, match="1 of 9 clips cannot be used: 1 non-finite\\n  4.wav"): # before a step
+    with pytest.raises(ValueError, match="clips cannot be used: 1 non-finite\\n  4.wav"): # before a step
         train(cfg, tmp_path, progress=False)
     left_out = replace(cfg, on_problem="leave_out")
     run = train(left_out, tmp_path, progress=False)
