@@ -182,7 +182,7 @@ class ClipsConfig:
     n_eval: NonNegativeInt = 256       # clips of the evaluation side, stratified; 0 = all
     clip_seconds: Annotated[float, AtLeast(0.1), AtMost(3600)] = 4.0 # crop or pad to this
     pad: Literal["zero", "repeat"] = "zero"                  # how a clip that is too short is filled
-    on_problem: Literal["refuse", "leave_out"] = "refuse"    # what to do with clips that cannot be used
+    on_problem: Literal["refuse", "leave_out"] = "refuse"    # with clips that cannot be used
     on_label: Literal["refuse", "drop"] = "refuse"           # what to do with labels that are no class
     on_doubt: Literal["keep", "refuse", "leave_out"] = "keep" # clips that decode, but are silent or odd
     on_leak: Local[Literal["refuse", "leave_out"]] = "refuse" # training clips that are scored too
