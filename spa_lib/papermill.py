@@ -14,13 +14,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .utils import assignments, one_of
+from .utils import assignments, on_import, one_of
 
 # %% ../nbs/papermill.ipynb #cell-5
 def _decoded(text: str) -> str:
@@ -191,21 +190,10 @@ def _checked(command: Callable) -> Callable: # what stands behind papermill's co
             raise SystemExit(130) from None
     return run
 
-class _Command:
-    "Finds the module `papermill.cli`, and wraps the function behind its command."
-    name = "papermill.cli"
-
-    @classmethod
-    def find_spec(cls, fullname, path=None, target=None):
-        "As importlib finds it."
-        spec = PathFinder.find_spec(fullname, path, target) if fullname == cls.name else None
-        if spec is None or spec.loader is None: return None
-        execute = spec.loader.exec_module
-        def execute_and_wrap(module):
-            execute(module)
-            module.papermill.callback = _checked(module.papermill.callback)
-        spec.loader.exec_module = execute_and_wrap # type: ignore[method-assign]
-        return spec
+def _execute_and_check(module: Any, execute: Callable) -> None: # papermill.cli
+    "The function behind papermill's command, checked."
+    execute(module)
+    module.papermill.callback = _checked(module.papermill.callback)
 
 class _NoPaths:
     "Stands where papermill expects a storage handler; its scheme matches no path."
@@ -213,5 +201,5 @@ class _NoPaths:
 def __getattr__(name: str) -> type[_NoPaths]:
     "papermill loads `spa_lib.papermill:handler`."
     if name != "handler": raise AttributeError(name)
-    if _Command not in sys.meta_path and _Command.name not in sys.modules: sys.meta_path.insert(0, _Command)
+    on_import("papermill.cli", _execute_and_check)
     return _NoPaths

@@ -184,9 +184,6 @@ def load_data(
             clip_seconds=cfg.clip_seconds,
             pad=cfg.pad,
             cache=cfg.cache,
-            on_problem=cfg.on_problem,
-            workers=max(1, cfg.workers),
-            progress=progress,
         )
         train = Clips(of_train, crop="centre" if cfg.freeze else "random", seed=cfg.seed, **common)
         evaluate = Clips(of_evaluate, crop="centre", **common)
@@ -458,8 +455,8 @@ def _train_in(folder: Path, cfg: RunConfig, progress: bool, processes: Processes
         if cfg.freeze:
             f_a, data = freeze_encoder(encoder, data, device)
         model = make_model(cfg, f_a, data.ontology)
-        if cfg.prior_bias:
-            start_at_priors(cast(SPAModel, model), data.train.targets)
+        if cfg.prior_bias and isinstance(model, SPAModel): # the official head is not trained
+            start_at_priors(model, data.train.targets)
     made_of = data.made_of | checkpoint_made_of(cfg, encoder)
     check_made_of(folder, cfg, made_of)
     clip_lists = [clip_list_hash(side.table) for side in (data.train, data.evaluate)]

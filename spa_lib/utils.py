@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PURPOSES', 'WAITING', 'one_of', 'cache_dir', 'project_root', 'write_atomic', 'sha256_of', 'download', 'Assignment',
            'assignments', 'field_comments', 'parameters', 'seed_stream', 'seeded', 'torch_seed', 'pick_device',
-           'let_threads_sleep', 'torch_threads', 'import_torchaudio_without_extension']
+           'let_threads_sleep', 'torch_threads', 'OnImport', 'on_import', 'import_torchaudio_without_extension']
 
 # %% ../nbs/utils.ipynb #cell-2
 import ast
@@ -28,7 +28,7 @@ from dataclasses import fields
 from email.message import Message
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     import numpy as np
@@ -399,37 +399,49 @@ def torch_threads(
     try: yield
     finally: torch.set_num_threads(before)
 
-# %% ../nbs/utils.ipynb #14ea3f41
-class _TorchaudioExtension:
-    "Finds the module `torchaudio._extension`, and lets it be without its compiled part."
-    name = "torchaudio._extension"
+# %% ../nbs/utils.ipynb #0f1a2b02
+class OnImport:
+    "Finds one module for `sys.meta_path`, and leaves its execution to a function."
+    def __init__(self,
+        name: str, # of the module
+        run: Callable[[Any, Callable], None], # of the module, not executed yet, and what executes it
+    ):
+        self.name, self.run = name, run
 
-    @classmethod
-    def find_spec(cls, fullname, path=None, target=None):
-        "As importlib finds it, but executed so that a failure is no error."
-        spec = PathFinder.find_spec(fullname, path, target) if fullname == cls.name else None
-        if spec is None: return None
+    def find_spec(self, fullname, path=None, target=None):
+        "As importlib finds it."
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == self.name else None
+        if spec is None or spec.loader is None: return None
         execute = spec.loader.exec_module
-        def execute_or_mark(module):
-            try: execute(module)
-            except (OSError, RuntimeError, ImportError): cls.mark_absent(module)
-        spec.loader.exec_module = execute_or_mark
+        spec.loader.exec_module = lambda module: self.run(module, execute) # type: ignore[method-assign]
         return spec
 
-    @staticmethod
-    def mark_absent(module) -> None:
-        "The names that torchaudio reads from the module, for an installation without the extension."
-        def fail_if_no_align(function):
-            def unavailable(*args, **kwargs):
-                why = "torchaudio's compiled extension, which does not load here"
-                raise RuntimeError(f"{function.__name__} needs {why}")
-            return unavailable
-        module._IS_TORCHAUDIO_EXT_AVAILABLE = module._IS_ALIGN_AVAILABLE = False
-        module._check_cuda_version = lambda: None
-        module.fail_if_no_align = fail_if_no_align
+def on_import(
+    name: str, # of a module
+    run: Callable[[Any, Callable], None], # of the module, not executed yet, and what executes it
+) -> None:
+    "From now on `run` executes the module. Nothing changes where it is imported, or has such a function."
+    known = {finder.name for finder in sys.meta_path if isinstance(finder, OnImport)}
+    if name not in known and name not in sys.modules: sys.meta_path.insert(0, OnImport(name, run))
+
+# %% ../nbs/utils.ipynb #14ea3f41
+def _mark_absent(module: Any) -> None: # torchaudio._extension
+    "The names that torchaudio reads from the module, for an installation without the extension."
+    def fail_if_no_align(function):
+        def unavailable(*args, **kwargs):
+            why = "torchaudio's compiled extension, which does not load here"
+            raise RuntimeError(f"{function.__name__} needs {why}")
+        return unavailable
+    module._IS_TORCHAUDIO_EXT_AVAILABLE = module._IS_ALIGN_AVAILABLE = False
+    module._check_cuda_version = lambda: None
+    module.fail_if_no_align = fail_if_no_align
+
+def _execute_or_mark(module: Any, execute: Callable) -> None:
+    "A failure is no error."
+    try: execute(module)
+    except (OSError, RuntimeError, ImportError): _mark_absent(module)
 
 # %% ../nbs/utils.ipynb #a4de7584
 def import_torchaudio_without_extension() -> None:
     "From now on torchaudio can be imported whether or not its compiled extension loads."
-    if _TorchaudioExtension not in sys.meta_path and _TorchaudioExtension.name not in sys.modules:
-        sys.meta_path.insert(0, _TorchaudioExtension)
+    on_import("torchaudio._extension", _execute_or_mark)

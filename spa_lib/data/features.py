@@ -10,6 +10,7 @@ __all__ = ['FRAME_BYTES', 'FRAME_SECONDS', 'ADDRESS', 'ARCHIVE', 'TOP', 'FEATURE
 
 # %% ../../nbs/data/features.ipynb #f5000003
 import csv
+import hashlib
 import io
 import json
 import math
@@ -268,7 +269,6 @@ def release_digest(release: Path) -> str: # 16 hexadecimal digits
     "Identity of a release: the SHA-256 of the archive, or of names, sizes and times of a folder's files."
     if release.is_file():
         return content_digests([str(release)])[0][:16]
-    import hashlib
     lines = []
     for name in FEATURE_SETS:
         for path in sorted((release/name).glob("*.tfrecord")):
