@@ -408,7 +408,7 @@ class OnImport:
     ):
         self.name, self.run = name, run
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         "As importlib finds it."
         spec = PathFinder.find_spec(fullname, path, target) if fullname == self.name else None
         if spec is None or spec.loader is None: return None
