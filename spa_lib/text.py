@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/02b_text.ipynb #cell-3
 from .ontology import METHODS, ONTOLOGY_SHA256, Ontology, read_descriptions
-from .utils import cache_dir, one_of, sha256_of, write_atomic
+from .utils import cache_dir, one_of, seed_stream, sha256_of, write_atomic
 
 # %% ../nbs/02b_text.ipynb #cell-7
 POOLINGS = ("mean", "cls")
@@ -278,8 +278,15 @@ def _random_rows(texts: Sequence[str]) -> np.ndarray: # float32 [C, 384]
     rows = [np.random.default_rng(int(i)).standard_normal(384) for i in _text_ids(texts)]
     return np.stack(rows).astype(np.float32)
 
+def _permuted_rows(T_hat: np.ndarray) -> np.ndarray: # the same rows, each at another class's place
+    "Rows that go round a circle of the classes, in a random order that is always the same."
+    order = np.random.default_rng(seed_stream("permuted classes", 0)).permutation(len(T_hat))
+    rows = np.empty_like(T_hat)
+    rows[order] = T_hat[np.roll(order, 1)]
+    return rows
+
 # %% ../nbs/02b_text.ipynb #graph002
-CONTROLS = ("random", "ontology") # label features that no text model made
+CONTROLS = ("random", "permuted", "ontology") # label features that say nothing in words of their class
 
 def ontology_points(
     ontology: Ontology, # of C classes
@@ -297,7 +304,7 @@ def ontology_points(
 def label_features(
     ontology: Ontology, # its C classes are described
     method: str = "concat", # "direct", "prompt", "desc" or "concat"
-    model: str|Path = "minilm", # as in `text_features`; or a control: "random" vectors, "ontology" points
+    model: str|Path = "minilm", # as in `text_features`; or one of CONTROLS
     pooling: str|None = None, # as in `text_features`
     descriptions: Mapping[str, str]|str|Path|None = None, # for "desc", as in `Ontology.describe`
     **options, # further arguments of `text_features`
@@ -306,6 +313,8 @@ def label_features(
     one_of(method, METHODS, "description method")
     if str(model) == "random":
         return _random_rows(ontology.descriptions(method, descriptions))
+    if str(model) == "permuted":
+        return _permuted_rows(label_features(ontology, method, "minilm", pooling, descriptions, **options))
     if str(model) == "ontology":
         return ontology_points(ontology)
     pooling = one_of(pooling or "mean", POOLINGS, "pooling")

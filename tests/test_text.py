@@ -349,3 +349,12 @@ def test_ontology_points_stand_as_far_apart_as_a_tree_allows():
     apart = np.linalg.norm(points[:, None] - points, axis=2)
     above = np.triu_indices(60, 1)
     assert np.corrcoef(apart[above], full.distances[above])[0, 1] > 0.9
+
+
+def test_permuted_features_are_those_of_other_classes():
+    ont = Ontology.audioset()
+    own, others = label_features(ont, "desc"), label_features(ont, "desc", "permuted")
+    rows = {row.tobytes(): c for c, row in enumerate(own)}
+    came_from = [rows[row.tobytes()] for row in others]
+    assert sorted(came_from) == list(range(len(ont))) and all(c != n for n, c in enumerate(came_from))
+    assert (others == label_features(ont, "desc", "permuted")).all()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from spa_lib.beyond import BRANCHES
 from spa_lib.ontology import Ontology
 from spa_lib.tagger import words
-from spa_lib.text import label_features
+from spa_lib.text import CONTROLS, label_features
 
 RATE = 32000
 PETS = Ontology.audioset().subset(["Dog", "Bark", "Cat"])
@@ -62,7 +62,9 @@ def test_the_table(tagger, text_model):
     assert len(tagger.query(noise(), texts, RATE, reduce=None)) == 2 * 3
 
 
-@pytest.mark.parametrize("values", [dict(alpha=0.0), dict(text_model="random"), dict(text_model="ontology")])
+@pytest.mark.parametrize(
+    "values", [dict(alpha=0.0), *({"text_model": control} for control in CONTROLS)], ids=str
+)
 def test_without_a_space_it_is_conse(values, text_model, make_tagger):
     tagger = make_tagger(**values)
     assert set(tagger.query(noise(), ["a dog barks"], RATE).how) == {"conse"}
