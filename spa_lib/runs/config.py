@@ -161,7 +161,7 @@ class ModelConfig:
     head: Literal["spa", "official"] = "spa" # "spa": Eq. 2; "official": the checkpoint's own, not trained
     dim: PositiveInt = 512             # D of the joint space
     method: Literal["direct", "prompt", "desc", "concat"] = "concat" # label description (section 3.1)
-    text_model: str = "minilm"         # f_t: minilm, a hub name, a folder; controls: random, permuted, ontology
+    text_model: str = "minilm"         # f_t: minilm, a hub name, a folder, random, permuted, ontology
     text_branch: Annotated[str, OneOf(BRANCHES)] = "trained" # "trained" (the paper's), "centred", ...
     obce_share: Annotated[float, AtLeast(0), AtMost(1)] = 0.5 # of L_OBCE in the tagging loss; 0.5: Eq. 5
     soft_targets: Annotated[str, OneOf(KERNELS)] = "none" # "texts", "permuted", "ancestors": see beyond
