@@ -17,7 +17,7 @@ import numpy as np
 from ..data import read_clips, targets
 from ..ontology import Ontology
 from .answers import AnswersError, Session, check_name
-from .design import ListeningTest, make_test, read_test, synthetic_run
+from .design import ListeningTest, draw_test, make_test, read_test, synthetic_run
 from ..utils import cache_dir, project_root, seed_stream
 
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ def demo_test(
     for name in ("without", "with"):
         scores = 4*y + rng.normal(0, 1.5, y.shape)
         pair.append(synthetic_run(name, table.clip_id, ontology.mids, y, scores, table.recording))
-    folder = folder or cache_dir("listening", "demo")
-    without, with_spa = pair
+    pairs = [(pair[0], pair[1])]
     sizes = dict(n_classes=n_classes, per_class=per_class, min_positives=4)
-    return make_test([(without, with_spa)], folder, table, **sizes)
+    if folder is None: # another one of another version, whose answers stay
+        folder = cache_dir("listening", f"demo-{draw_test(pairs, '', **sizes).id}")
+    return make_test(pairs, folder, table, **sizes)
 
 # %% ../../nbs/perception/panel.ipynb #cell-9
 PANEL_STYLE = """<style>

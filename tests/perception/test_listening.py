@@ -614,3 +614,11 @@ def test_the_panel_does_not_skip_an_answer_that_was_not_saved(panel, monkeypatch
     panel.test.sound(panel.test.trials[panel.trial][0]).unlink()
     panel.play.click()
     assert "cannot be played" in panel.status.value and panel.yes.disabled
+
+
+def test_the_demonstration_of_another_version_keeps_its_folder(tmp_path, monkeypatch):
+    from spa_lib.perception import demo_test
+
+    monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
+    first, other = demo_test(), demo_test(per_class=3)
+    assert first.folder != other.folder and demo_test().folder == first.folder
