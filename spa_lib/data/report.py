@@ -23,7 +23,7 @@ import pandas as pd
 
 # %% ../../nbs/data/report.ipynb #863e3a68
 from .audio import SHARD_RANGE, examine_clip
-from .errors import ON_PROBLEM, ClipError, Problem, located, log, refuse_or_leave_out
+from .errors import ON_PROBLEM, ClipError, Problem, located, log, refuse_or_leave_out, shortened
 from ..utils import cache_dir, one_of
 
 # %% ../../nbs/data/report.ipynb #848daaed
@@ -176,9 +176,8 @@ def _doubts_in_words(n: int, doubts: list[Problem]) -> str: # n: clips that were
     kinds = Counter(doubt.detail.partition(":")[0] for doubt in doubts)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     lines = [f"{len(doubts)} of {n} clips decode, but may hold nothing to hear: {counts}"]
-    lines += [f"  {doubt.clip_id}: {doubt.detail}" for doubt in doubts[:5]]
-    if len(doubts) > 5:
-        lines.append(f"  ... and {len(doubts) - 5} more")
+    named = [f"  {doubt.clip_id}: {doubt.detail}" for doubt in doubts]
+    lines += shortened(named, [doubt.listed() for doubt in doubts])
     return "\n".join(lines)
 
 def examine_sides(
