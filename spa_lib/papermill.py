@@ -130,8 +130,10 @@ def with_defaults(
 
 # %% ../nbs/papermill.ipynb #9cebc118
 def _is_news(record: logging.LogRecord) -> bool:
-    "Whether to log a record: all but papermill's remarks about comments in the cell of parameters."
-    return not record.getMessage().startswith("Unable to parse line")
+    """Whether to log a record: all but papermill's remarks about a comment with an equals sign.
+
+    It finds no parameter in such a line, and calls it unknown; which there are is checked here."""
+    return not record.getMessage().startswith(("Unable to parse line", "Passed unknown parameter"))
 
 def _encrypt_kernels() -> None:
     "Ask kernels to encrypt what they exchange with papermill, where they can; those that do not warn of it."
@@ -178,7 +180,8 @@ def _checked(command: Callable) -> Callable: # what stands behind papermill's co
         if options.get("help_notebook"):
             print(_help_of(notebook))
             return None
-        logging.getLogger("papermill.translators").addFilter(_is_news)
+        for logger in ("papermill", "papermill.translators"):
+            logging.getLogger(logger).addFilter(_is_news)
         _encrypt_kernels()
         os.environ["SPA_LIB_PROGRESS"] = f"/proc/{os.getpid()}/fd/2" # where a training says how far it is
         try: return command(**options)

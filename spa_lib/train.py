@@ -142,6 +142,10 @@ def both_sides(
 
     Where the source names no clip to evaluate, as ESC-50 without `eval_fold` or a csv without the column
     `split`, its last fold is evaluated, or a fifth of the recordings; the log says so."""
+    if not len(table):
+        counts = Counter(problem["problem"] for problem in table.attrs.get("problems", []))
+        found = ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "it lists none"
+        raise ValueError(f"no clip of {cfg.source} at {cfg.root} can be used: {found}")
     table = _side_apart(cfg, table)
     train, evaluate = (table[table.split == split] for split in ("train", "eval"))
     if cfg.holdout:
@@ -168,8 +172,8 @@ def load_data(
     "The clips of `cfg.source`, split into the training and the evaluation side (section 4.1)."
     full = Ontology.audioset()
     table = read_table(cfg, full)
-    ontology = full.carried(table.mids)
     of_train, of_evaluate = both_sides(cfg, table)
+    ontology = full.carried(table.mids)
     made_of = clips_made_of(of_train, of_evaluate)
     train: Any
     evaluate: Any

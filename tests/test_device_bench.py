@@ -94,5 +94,6 @@ def test_the_planned_cost_reads_what_was_measured(root, tmp_path):
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     text = "".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in outputs)
     assert "measured on NVIDIA H200" in text and "ASSUMED" not in text
-    hours = next(line for line in text.splitlines() if line.startswith("passt"))
+    lines = text[text.index("GPU-hours"):].splitlines()
+    hours = next(line for line in lines if line.startswith("passt"))
     assert hours.split()[2:5] == ["500", "13", "7"]  # clips/s with patchout; 13 million clips; 7.2 hours

@@ -120,3 +120,34 @@ def test_guide_to_real_clips_goes_from_a_csv_to_a_page(root, tmp_path):
     assert headings[0] == "20 training clips, 12 evaluation clips" and len(headings) == 6
     assert "<svg" in page and page.count("<table") == 5 and "000000.wav" in headings[4]
     assert len(list((tmp_path / "runs").glob("*/model.safetensors"))) == 6
+
+
+NAMES = ["{id}.wav", "Y{id}.wav", "{id}_30.000_40.000.wav"] # of a clip's file, as downloaders give them
+LIST_HEAD = "# Segments csv\n# num_ytids=150\n# YTID, start_seconds, end_seconds, positive_labels\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["flac", "as is"])
+def test_guide_to_audioset_runs_on_150_clips(root, tmp_path, codec):
+    """More clips to evaluate than the scale takes, few to train; it failed after the training."""
+    clips = read_clips("synth", n_train=50, n_eval=100, seconds=2)
+    ids = [f"{n:03d}-_{n:06x}" for n in range(len(clips))]
+    folder = tmp_path / "as"
+    (folder / "clips").mkdir(parents=True)
+    for n, path in enumerate(clips.path):
+        (folder / "clips" / NAMES[n % 3].format(id=ids[n])).symlink_to(path)
+    for side, name in (("train", "balanced_train"), ("eval", "eval")):
+        rows = [f'{ids[n]}, 30.000, 40.000, "{",".join(clips.mids[n])}"\n'
+                for n in range(len(clips)) if clips.split[n] == side]
+        (folder / f"{name}_segments.csv").write_text(LIST_HEAD + "".join(rows))
+    given = dict(root=folder, codec=codec, runs=tmp_path / "runs", clips_per_shard=64, tag="mine")
+    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "papermill", root / "nbs" / "guides" / "audioset_full.ipynb",
+         tmp_path / "out.ipynb", *words], cwd=tmp_path, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = sorted(path.name for path in (tmp_path / "runs").iterdir() if (path / "metrics.json").is_file())
+    assert len(runs) == 2 and all("-mine-" in run for run in runs)
+    metrics = json.loads((tmp_path / "runs" / runs[0] / "metrics.json").read_text())
+    assert metrics["n_eval"] == 64 and metrics["left_out"] == {}

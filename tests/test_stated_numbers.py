@@ -29,6 +29,7 @@ FEW_LABELS = "nbs/beyond/few_labels.ipynb"
 COLLAPSE, BASELINE = "nbs/beyond/collapse.ipynb", "nbs/beyond/baseline.ipynb"
 URBAN = "nbs/semanticac/table2_urbansound8k.ipynb"
 CORPUS = "nbs/guides/real_corpus.ipynb"
+COST = "nbs/guides/cost.ipynb"
 CHANGE = "{difference:+.2f} [{low_both:+.2f}, {high_both:+.2f}]"
 # mAP and OmAP of baseline_real_clips: a change against plain heads, against dropout alone, at equal weights
 OVER_PLAIN = (
@@ -55,6 +56,18 @@ def extremes(column, query):
         found = table.query(query)[column]
         return dict(low=found.min(), high=found.max())
     return of
+
+
+def on_h200(table):
+    """The rows of device_h200 by encoder, shares in %, and what the sentences compare."""
+    names = table.encoder.str.split(" ").str[0] # "transformers 5.17.0" as "transformers"
+    table = table.set_index(names.where(table.encoder != "passt + patchout", "patchout"))
+    shares = 100 * table[["train_of_bf16", "front_of_train", "spa"]]
+    fields = {n: table.loc[n].to_dict() | shares.loc[n].to_dict() for n in table.index.unique()}
+    short = shares.spa[~shares.index.isin(["ast", "passt"])]
+    ratio = table.train["ast"] / table.train["transformers"]
+    front = shares.front_of_train
+    return fields | dict(ratio=ratio, low=short.min(), high=short.max(), first=front.min(), last=front.max())
 
 
 def rows(**queries):
@@ -391,6 +404,19 @@ STATED = [
     (CORPUS, "{esc} clips of ESC-50 and {urban} of UrbanSound8K. Their {categories} categories are mapped "
      "to AudioSet "
      "classes, {classes} with", PAPERS, counts),
+    (COST, "On the H200, AST reaches {ast[train_of_bf16]:.1f} % and PaSST {passt[train_of_bf16]:.1f} %.",
+     "device_h200", on_h200),
+    (COST, "The front end takes {first:.1f} to {last:.1f} % of a step. SPA takes {ast[spa]:.2f} % for AST",
+     "device_h200", on_h200),
+    (COST, "it is {low:.1f} to {high:.1f} %, beyond the target", "device_h200", on_h200),
+    (COST, "trains on {transformers[train]:.1f} clips a second: AST here trains {ratio:.1f} times as fast",
+     "device_h200", on_h200),
+    (COST, "takes {OmAP[omap_ms]:.1f} ms (target 30)", "device_h200", on_h200),
+    ("nbs/metrics/device.ipynb",
+     "takes {OmAP[omap_ms]:.1f} ms for 20,371 clips and 22 levels, where numpy on its host takes "
+     "{OmAP[omap_numpy_ms]:.0f} ms", "device_h200", on_h200),
+    ("nbs/guides/audioset_full.ipynb",
+     "trains AST on {ast[copied]:.0f} a second and PANNs on {panns[copied]:,.0f}", "device_h200", on_h200),
     ("nbs/03c_metrics.ipynb", "each costs {ratio:.1f} times as much as at level 0", PAPERS, cost_ratio),
 ]
 

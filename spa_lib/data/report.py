@@ -23,7 +23,7 @@ import pandas as pd
 
 # %% ../../nbs/data/report.ipynb #863e3a68
 from .audio import SHARD_RANGE, examine_clip
-from .errors import ON_PROBLEM, ClipError, Problem, located, log, refuse_or_leave_out
+from .errors import ON_PROBLEM, ClipError, Problem, located, log, refuse_or_leave_out, shortened
 from ..utils import cache_dir, one_of
 
 # %% ../../nbs/data/report.ipynb #848daaed
@@ -105,11 +105,23 @@ def _keep(found: dict[bytes, Finding]) -> None:
 # %% ../../nbs/data/report.ipynb #d95fc500
 _PART = 200 # clips that are decoded before the findings are written
 
+def _read_through(path: str) -> None:
+    "Read a file to its end. OSError says that the disk, or the mount, is at fault, and not the clip."
+    try:
+        with open(path, "rb") as f:
+            while f.read(1 << 20):
+                pass
+    except OSError as e:
+        raise OSError(e.errno, f"{path} cannot be read, which is no fault of the clip: {e.strerror}. When "
+                      "its disk or network mount is there again, begin again: what was found is kept") from e
+
 def _decode(path: str, start: float, end: float) -> Finding:
     "Decode a clip, and forget the samples."
     try:
         seconds, doubt = examine_clip(path, start, end)
     except ClipError as e:
+        if e.problem in ("truncated", "undecodable") and os.path.isfile(path):
+            _read_through(path) # a decoder cannot tell a file that ends from one that is cut from its disk
         return Finding(0.0, e.problem, located(e.detail, path))
     return Finding(seconds, doubt=doubt)
 
@@ -176,9 +188,8 @@ def _doubts_in_words(n: int, doubts: list[Problem]) -> str: # n: clips that were
     kinds = Counter(doubt.detail.partition(":")[0] for doubt in doubts)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     lines = [f"{len(doubts)} of {n} clips decode, but may hold nothing to hear: {counts}"]
-    lines += [f"  {doubt.clip_id}: {doubt.detail}" for doubt in doubts[:5]]
-    if len(doubts) > 5:
-        lines.append(f"  ... and {len(doubts) - 5} more")
+    named = [f"  {doubt.clip_id}: {doubt.detail}" for doubt in doubts]
+    lines += shortened(named, [doubt.listed() for doubt in doubts])
     return "\n".join(lines)
 
 def examine_sides(

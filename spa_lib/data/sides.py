@@ -20,7 +20,7 @@ import pandas as pd
 
 # %% ../../nbs/data/sides.ipynb #fa69ad10
 from .audio import SHARD_RANGE, clip_size
-from .errors import Problem, log, refuse_or_leave_out
+from .errors import Problem, log, refuse_or_leave_out, shortened
 from ..utils import cache_dir, one_of, sha256_of, write_atomic
 
 # %% ../../nbs/data/sides.ipynb #1f761927
@@ -185,10 +185,9 @@ def _refusal(n: int, leaks: list[Leak]) -> str:
     counts = Counter(leak.shared for leak in leaks)
     how = ", ".join(f"{count} by {shared}" for shared, count in sorted(counts.items(), reverse=True))
     lines = [f"{len(leaks)} of {n} training clips are on the evaluation side too ({how}):"]
-    for leak in leaks[:5]:
-        lines.append(f"  {leak.clip_id!r} and {leak.other!r} of the evaluation side: the same {leak.shared}")
-    if len(leaks) > 5:
-        lines.append(f"  ... and {len(leaks) - 5} more")
+    named = [f"  {leak.clip_id!r} and {leak.other!r} of the evaluation side: the same {leak.shared}"
+             for leak in leaks]
+    lines += shortened(named, [leak._asdict() for leak in leaks])
     lines.append("Mend the split, or train without these clips: on_leak='leave_out'.")
     return "\n".join(lines)
 

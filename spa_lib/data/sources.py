@@ -40,7 +40,7 @@ from spa_lib.data.clips import (
     register_source,
     resolve_labels,
 )
-from .errors import ClipError, Problem, log, refuse_or_leave_out
+from .errors import ClipError, Problem, log, refuse_or_leave_out, shortened
 from .synth import SINGLE_EVENT_SETS, single_event_clips
 from ..ontology import Ontology, class_map
 from ..utils import cache_dir, one_of
@@ -111,10 +111,9 @@ def read_segments(
         except ValueError as e:
             raise ValueError(f"{path}, line {number} cannot be read: {e}. The line is {line!r}") from None
     if lost:
-        more = [f"  ... and {len(lost) - 5} more"] if len(lost) > 5 else []
         head = f"{path}: {len(lost)} rows have lost their ids, as happens in a spreadsheet:"
         way_out = f"Take the list afresh from {_OFFICIAL}, or put the ids back."
-        raise ValueError("\n".join([head, *lost[:5], *more, way_out]))
+        raise ValueError("\n".join([head, *shortened(lost, [{"row": row.strip()} for row in lost]), way_out]))
     return segments
 
 _NO_SOUND = frozenset([".json", ".csv", ".tsv", ".txt", ".jpg", ".jpeg", ".png", ".webp", ".npy", ".npz",

@@ -1,4 +1,5 @@
 """The report of what decodes: made once, clip by clip, and used by every run."""
+import errno
 import os
 import sqlite3
 import subprocess
@@ -101,6 +102,27 @@ def test_without_a_place_to_keep_it(corpus, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SPA_LIB_CACHE", str(tmp_path))
     (tmp_path / "decoded.sqlite").write_bytes(b"no database" * 100)
     assert decode_report(corpus, progress=False)[1].problem == "truncated"
+
+
+def test_an_error_of_the_mount_is_no_finding(corpus, monkeypatch):
+    """The clip was kept as truncated, and was left out of all runs after the mount was there again."""
+    cut_off = corpus.path[4] # a whole clip
+
+    def reading(path, *mode):
+        raise OSError(errno.ESTALE, "Stale file handle") if path == cut_off else AssertionError(path)
+
+    def examine(path, start, end):
+        if path == cut_off:
+            raise ClipError.of(path, "truncated")
+        return 1.0, ""
+
+    with monkeypatch.context() as cut:
+        cut.setattr(report, "open", reading, raising=False)
+        cut.setattr(report, "examine_clip", examine)
+        with pytest.raises(OSError, match="4.wav cannot be read, .*no fault of the clip: Stale") as error:
+            decode_report(corpus, progress=False)
+        assert error.value.errno == errno.ESTALE
+    assert decode_report(corpus, progress=False)[4].problem == ""
 
 
 def test_check_clips_decodes_now_and_keeps_what_it_finds(corpus, decoded):

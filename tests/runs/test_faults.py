@@ -361,6 +361,76 @@ def test_lost_loader(reference, tmp_path):
     same(spared, train(cfg, tmp_path, progress=False))
 
 
+def interrupt():
+    signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
+
+
+def exhaust(error):
+    def raising():
+        raise error
+
+    return raising
+
+
+STOPS = {
+    "interrupted": (interrupt, KeyboardInterrupt),
+    "out of memory": (exhaust(MemoryError("Unable to allocate 3.00 GiB")), MemoryError),
+    "out of the GPU's memory": (exhaust(torch.OutOfMemoryError("out of memory")), torch.OutOfMemoryError),
+}
+
+
+@pytest.mark.parametrize("stop, error", STOPS.values(), ids=STOPS)
+def test_stopped_in_a_step(reference, stop, error, tmp_path, monkeypatch):
+    """In the middle of the second epoch; begun again, the numbers are the same."""
+    real = Trainer.training_step
+
+    def stopping(trainer, batch, step, *rest):
+        if (trainer.epoch, step) == (1, 1):
+            stop()
+        return real(trainer, batch, step, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(error):
+        patched.setattr(Trainer, "training_step", stopping)
+        train(SMALL, tmp_path, progress=False)
+    assert load_checkpoint(tmp_path / run_name(SMALL))["epoch"] == 1
+    same(reference, train(SMALL, tmp_path, progress=False))
+
+
+@pytest.mark.parametrize("on_problem", ["refuse", "leave_out"])
+def test_cut_from_its_mount(on_problem, tmp_path, monkeypatch):
+    """The folder of clips goes in the middle of the second epoch. As long as it is away the run refuses to
+    go on, and nothing of it changes; when it is back, the numbers are those of the run that was spared."""
+    from scipy.io import wavfile
+
+    mount, away = tmp_path / "mount", tmp_path / "away"
+    mount.mkdir()
+    lines = ["path,labels,split"]
+    for i in range(12):
+        wavfile.write(mount / f"{i}.wav", 16000, np.random.default_rng(i).normal(0, 0.1, 16000).astype("f4"))
+        lines.append(f"mount/{i}.wav,{'Dog' if i % 2 else 'Music'},{'eval' if i > 7 else 'train'}")
+    (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
+    cfg = replace(SMALL, source="csv", root=str(tmp_path / "clips.csv"), n_train=0, n_eval=0, batch_size=4,
+                  epochs=2, cache=False, on_problem=on_problem)
+    spared = train(cfg, tmp_path / "spared", progress=False)
+    real = Trainer.training_step
+
+    def cutting(trainer, batch, step, *rest):
+        if (trainer.epoch, step) == (1, 0):
+            mount.rename(away)
+        return real(trainer, batch, step, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="missing .*wav"):
+        patched.setattr(Trainer, "training_step", cutting)
+        train(cfg, tmp_path, progress=False)
+    run = tmp_path / run_name(cfg)
+    left = {path: path.read_bytes() for path in (run / "checkpoint").iterdir()}
+    with pytest.raises(ValueError, match="12 missing"):
+        train(cfg, tmp_path, progress=False)
+    assert left == {path: path.read_bytes() for path in (run / "checkpoint").iterdir()}
+    away.rename(mount)
+    same(spared, train(cfg, tmp_path, progress=False))
+
+
 @pytest.fixture
 def with_nan(tmp_path):
     """Nine clips, one of them with a NaN in its middle; the configuration of a run on them."""
