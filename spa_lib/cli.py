@@ -32,10 +32,8 @@ def one_line_errors(
     program: str, # that was called, for the message
 ) -> Iterator[None]:
     "What was asked for wrongly ends the program with one line."
-    import yaml
     try: yield
     except (ValueError, TypeError, OSError) as e: raise SystemExit(f"{program}: {e}") from None
-    except yaml.YAMLError as e: raise SystemExit(f"{program}: no yaml: {' '.join(str(e).split())}") from None
 
 # %% ../nbs/08_cli.ipynb #f2cd2985
 @dataclass
@@ -103,7 +101,9 @@ class PlanCommand:
             if self.jobs < 1: raise ValueError(f"jobs must be at least 1, got {self.jobs}")
             check_places(self.root, self.checkpoints)
             config = self.config or project_root()/"workflow"/"config.yaml"
-            settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+            try: settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+            except yaml.YAMLError as e:
+                raise ValueError(f"{config} is no yaml: {' '.join(str(e).split())}") from None
             plans = settings.get("plans") if isinstance(settings, dict) else None
             if not isinstance(plans, dict):
                 raise ValueError(f"{config} holds no plans: it needs `plans:` and below it a name for each")
