@@ -43,7 +43,7 @@ INSIDE = {
              {"comparison"}, {"ledger"}],
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
-    "tagger": [{"model_file", "windows", "words", "formats"}, {"tagging"}],
+    "tagger": [{"model_file", "windows", "words", "formats"}, {"hub"}, {"tagging"}, {"onnx_file"}],
     "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],
 }
 NAMES_IN_SIGHT = {

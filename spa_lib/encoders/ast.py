@@ -100,7 +100,7 @@ class DeiT(nn.Module):
     def forward(self, x: Tensor) -> Tensor: # [B, 2 + patches, dim]
         "Log-mel [B, F, T] -> tokens, the class token and the distillation token first."
         x = self.patch_embed(x).flatten(2).mT
-        tokens = torch.cat([self.cls_token, self.dist_token], 1).expand(len(x), -1, -1)
+        tokens = torch.cat([self.cls_token, self.dist_token], 1).expand(x.shape[0], -1, -1)
         return self.norm(self.blocks(torch.cat([tokens, x], 1) + self.pos_embed))
 
 # %% ../../nbs/encoders/ast.ipynb #cell-28

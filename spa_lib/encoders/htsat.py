@@ -252,6 +252,7 @@ class HTSAT(Encoder):
     ):
         mel = decibel_front_end(front_end, n_mels)
         super().__init__(size, mel, clip_seconds, 8*dim, make_augment(augment, self.recipe))
+        self.one_crop = 1024*mel.hop - 1 # samples: what is longer is scored in crops
         self.bn0 = nn.BatchNorm1d(mel.n_mels)
         self.pieces = 256//mel.n_mels
         self.patch_embed = PatchNorm(dim)

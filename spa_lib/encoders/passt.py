@@ -108,7 +108,7 @@ class PaSST(Encoder):
     def tokens(self, x: Tensor) -> Tensor: # [B, 2 + N, dim]
         "Log-mel [B, 128, T] -> tokens after the last norm, the class token and the distillation token first."
         two = torch.cat([self.cls_token, self.dist_token], 1) + self.new_pos_embed
-        x = torch.cat([two.expand(len(x), -1, -1), self.patches(x)], 1)
+        x = torch.cat([two.expand(x.shape[0], -1, -1), self.patches(x)], 1)
         return self.norm(self.blocks(x))
 
     def hidden(self, x: Tensor) -> Tensor: # [B, U]

@@ -38,6 +38,7 @@ from spa_lib.encoders import (
 from ..encoders.checkpoints import Found, released_as
 from ..model import SPAModel
 from ..ontology import Ontology
+from .hub import hub_file, is_on_hub
 from .model_file import describe_model, load_model, model_file
 from .windows import LEAST_REST, Sound, cut_windows, sounds_of
 from .words import Asked, ask
@@ -90,16 +91,15 @@ def load_released(
 
 # %% ../../nbs/06_tagger.ipynb #ed334c89
 def load_pretrained(
-    source: str|Path, # folder of a run, file, or name in CHECKPOINTS
+    source: str|Path, # folder of a run, file, name in CHECKPOINTS, or "hf://OWNER/NAME"
     encoder: str|None = None, # of a released file; None = as its tensors say
 ) -> Pretrained:
     """A model from wherever it is.
 
-    Raises FileNotFoundError for what is not there, ValueError for an unknown name, CheckpointError for a file
-    that does not fit."""
-    if str(source).startswith("hf://"):
-        raise ValueError(f"{source}: this version loads no model from the Hugging Face hub. Download the "
-                         "folder and give its path")
+    Raises FileNotFoundError for what is not there, HubError for what the hub cannot give, ValueError for an
+    unknown name, CheckpointError for a file that does not fit."""
+    if is_on_hub(source):
+        source = hub_file(source)
     path = Path(source).expanduser()
     if not path.exists():
         if str(source) in CHECKPOINTS:
@@ -200,7 +200,7 @@ class Tagger:
 
     @classmethod
     def from_pretrained(cls,
-        source: str|Path, # folder of a run, file, or name in spa_lib.encoders.CHECKPOINTS
+        source: str|Path, # folder of a run, file, "hf://OWNER/NAME", or a name in encoders.CHECKPOINTS
         device: str = "auto", # "auto", "cpu", "cuda", ...
         batch_size: int = 16, # windows at once
         encoder: str|None = None, # of a released file; None = as its tensors say
