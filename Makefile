@@ -14,7 +14,7 @@ JOBS  ?= 2
 PAPER  = scale=$(SCALE) $(if $(ROOT),root=$(ROOT)) $(if $(TRAIN),train=$(TRAIN)) $(if $(CHECKPOINTS),checkpoints=$(CHECKPOINTS))
 SETS   = $(if $(ESC50),esc50=$(ESC50)) $(if $(URBANSOUND8K),urbansound8k=$(URBANSOUND8K))
 
-.PHONY: help setup train paper paper-plan test lint wheel bench browser-test export
+.PHONY: help setup train paper paper-plan test lint wheel bench browser-test export folders
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -48,10 +48,15 @@ $(VENV)/.towers: $(VENV)/.installed
 
 TOWERS = $(if $(filter paper semanticac,$(SCALE)),$(VENV)/.towers)
 
-paper: $(VENV)/.paper $(TOWERS)
+# what is given as a folder is there: looked at before anything is installed
+folders:
+	@for f in $(foreach f,$(ROOT) $(CHECKPOINTS) $(ESC50) $(URBANSOUND8K),'$(f)'); do \
+	case "$$f" in http://*|https://*) ;; *) [ -e "$$f" ] || { echo "make: there is no folder $$f" >&2; exit 1; } ;; esac; done
+
+paper: folders $(VENV)/.paper $(TOWERS)
 	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER) $(SETS)
 
-paper-plan: $(VENV)/.paper
+paper-plan: folders $(VENV)/.paper
 	OMP_NUM_THREADS=1 $(BIN)/spa_plan --jobs $(JOBS) $(addprefix --,$(PAPER))
 	$(BIN)/snakemake --cores $(JOBS) --config $(PAPER) $(SETS) --dry-run --quiet host reason rules
 

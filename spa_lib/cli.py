@@ -36,10 +36,6 @@ def one_line_errors(
     "What was asked for wrongly ends the program with one line."
     try: yield
     except (ValueError, TypeError, OSError) as e: raise SystemExit(f"{program}: {e}") from None
-    except Exception as e:
-        yaml = sys.modules.get("yaml") # nothing else raises its errors
-        if yaml is None or not isinstance(e, yaml.YAMLError): raise
-        raise SystemExit(f"{program}: no yaml: {' '.join(str(e).split())}") from None
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
@@ -119,7 +115,9 @@ class PlanCommand:
             if self.jobs < 1: raise ValueError(f"jobs must be at least 1, got {self.jobs}")
             check_places(self.root, self.checkpoints)
             config = self.config or project_root()/"workflow"/"config.yaml"
-            settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+            try: settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+            except yaml.YAMLError as e:
+                raise ValueError(f"{config} is no yaml: {' '.join(str(e).split())}") from None
             plans = settings.get("plans") if isinstance(settings, dict) else None
             if not isinstance(plans, dict):
                 raise ValueError(f"{config} holds no plans: it needs `plans:` and below it a name for each")
@@ -183,7 +181,8 @@ def spa_train(
 
 # %% ../nbs/08_cli.ipynb #2c128d76
 # tyro imports typeguard, a tenth of a second, to look at a default of `Path|None`, and not at one of these
-MaybePath, MaybeNumber = Optional[Path], Optional[float] # noqa: UP045
+MaybePath = Optional[Path] # noqa: UP045
+MaybeNumber = Optional[float] # noqa: UP045
 
 @dataclass
 class HearingCommand:

@@ -188,6 +188,7 @@ def _checked(command: Callable) -> Callable: # what stands behind papermill's co
         except PapermillExecutionError as e:
             raise SystemExit(_in_one_sentence(e, options.get("output_path") or "")) from None
         except KeyboardInterrupt:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL) # of the kernel that died: not last
             print("papermill: interrupted. Run the same line again: a training goes on from its last state",
                   file=sys.stderr)
             raise SystemExit(130) from None

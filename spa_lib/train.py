@@ -155,8 +155,10 @@ def both_sides(
         evaluate = draw_clips(evaluate, cfg.n_eval, HOLDOUT_SEED) # the same for all seeds
     if cfg.n_train:
         train = draw_clips(train, cfg.n_train, cfg.seed)
+    way_out = {"train": "", "eval": ": holdout=0.2 evaluates on a share of the training recordings"}
     for name, side in (("train", train), ("eval", evaluate)):
-        if not len(side): raise ValueError(f"{cfg.source} at {cfg.root} has no clip on its {name!r} side")
+        if not len(side):
+            raise ValueError(f"{cfg.source} at {cfg.root} has no clip on its {name!r} side{way_out[name]}")
     return train, evaluate
 
 # %% ../nbs/04_train.ipynb #a32809b9

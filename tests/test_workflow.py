@@ -144,6 +144,17 @@ def test_second_paper_goes_on_and_draws_what_it_has(checkout, monkeypatch):
 
 
 @snakemake_is_here
+@pytest.mark.parametrize("target", ["paper", "paper-plan"])
+def test_make_looks_for_folders_before_it_installs(root, tmp_path, target):
+    """It took minutes to say so: first an environment was made."""
+    given = ["ROOT=/no/folder", f"CHECKPOINTS={tmp_path}", f"VENV={tmp_path / 'venv'}", "PYTHON=false"]
+    done = subprocess.run(["make", target, *given], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("make: there is no folder /no/folder\n")
+    assert not (tmp_path / "venv").exists()
+    address = subprocess.run(["make", "folders", "ROOT=https://a.b/c"], cwd=root, capture_output=True)
+    assert address.returncode == 0
+
+
 def test_misspelt_scale_is_refused(checkout):
     done = snakemake(checkout, "--dry-run", "--config", "scale=demmo")
     assert done.returncode != 0 and "Did you mean 'demo'" in done.stdout

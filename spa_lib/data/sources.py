@@ -220,6 +220,14 @@ def audioset_clips(
     return clip_table(ids, paths, labels, split, recording=videos, problems=ambiguous, **times)
 
 # %% ../../nbs/data/sources.ipynb #cell-20
+def _too_long(path: str|Path) -> str: # "line 3 has 4 fields, its header 3"; "" where no row has
+    "The first row of a csv that has more fields than its header."
+    with open(path, encoding="utf-8-sig", newline="") as f:
+        rows = csv.reader(f)
+        header = len(next(rows, []))
+        return next((f"line {rows.line_num} has {len(row)} fields, its header {header}"
+                     for row in rows if len(row) > header), "")
+
 def _read_csv(path: str|Path, columns: Sequence[str], **how) -> pd.DataFrame:
     "A csv in UTF-8 with these columns. FileNotFoundError or ValueError names it."
     try:
@@ -235,7 +243,7 @@ def _read_csv(path: str|Path, columns: Sequence[str], **how) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: a first line with the names of its columns is needed") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as e:
-        fault = str(e).strip()
+        fault = _too_long(path) or str(e).strip().rstrip(".")
         raise ValueError(f"{path} cannot be read as a csv: {fault}. Quote what holds a comma") from None
     for name in columns:
         if name not in rows:

@@ -72,9 +72,12 @@ def _zip_fault(path: Path, thorough: bool) -> str|None:
     "What is wrong with a zip archive."
     try:
         with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
             damaged = archive.testzip() if thorough else None
     except zipfile.BadZipFile:
         return f"is cut off after {path.stat().st_size:,} bytes: it has no end"
+    if not {"data.pkl", "version"} <= {name.rpartition("/")[2] for name in names}:
+        return f"is a zip archive, but none of torch.save: it holds {', '.join(names[:3]) or 'nothing'}"
     return f"is damaged in {damaged}" if damaged else None
 
 def _safetensors_size(path: Path, length: int) -> int|None: # None where its header cannot be read
@@ -112,7 +115,7 @@ def _kind_and_fault(path: Path, thorough: bool = False) -> tuple[str, str|None]:
         return "", "is a git-lfs pointer, not the file that it stands for: run git lfs pull in its folder"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "", "is a web page, not a checkpoint: open its address in a browser to read it"
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")): # the second: without content
         return "zip", _zip_fault(path, thorough)
     if head[8:9] == b"{": # before it stands the length of the header, which may begin as a pickle does
         return "safetensors", _safetensors_fault(path, int.from_bytes(head[:8], "little"))
@@ -276,6 +279,8 @@ def find_checkpoint(
     if path.is_dir():
         inside = [path/file for file in ("model.safetensors", "pytorch_model.bin")]
         path = next((file for file in inside if file.exists()), path)
+        if path.is_dir() and name not in CHECKPOINTS:
+            raise FileNotFoundError(f"the folder {path} holds no {' and no '.join(f.name for f in inside)}")
     if path.is_file():
         digest = sha256_of(path)
         if saved := saved_encoder(path):
@@ -346,7 +351,8 @@ def _reason(message: str) -> str:
     "What torch says of a file, without its advice."
     found = re.search(r"Trying to load unsupported .*|(?<=WeightsUnpickler error: ).*", message)
     lines = [found[0]] if found else message.strip().splitlines()
-    return lines[0].strip()[:120].rstrip(".") if lines else "it ends too soon"
+    said = lines[0].strip()[:120].rstrip(".") if lines else "it ends too soon"
+    return said or "it is no pickle of tensors"
 
 def _load_plain(path: Path) -> Any:
     "torch.load(weights_only=True), with a stand-in for every class that it refuses."
@@ -401,6 +407,9 @@ def read_checkpoint(
         raise CheckpointError(f"{path} holds a {held}, not a dict of tensors: save the module's state_dict()")
     prefix = re.compile(r"^((module|sed_model|_orig_mod)\.)+")
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if not tensors:
+        keys = ", ".join(map(repr, list(content)[:3])) or "nothing"
+        raise CheckpointError(f"{path} holds no tensor, only {keys}: save the module's state_dict()")
     return {prefix.sub("", key): tensor for key, tensor in tensors.items()}
 
 # %% ../../nbs/encoders/checkpoints.ipynb #c39d88b6

@@ -117,7 +117,8 @@ def local_fields(
 # %% ../../nbs/runs/config.ipynb #12c8e1d3
 def _wrong_type(name: str, kinds: tuple[type, ...], value) -> str:
     "The message for a value that has none of the types of its field."
-    types = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+    words = {type(None): "None", bool: "True or False"}
+    types = " or ".join(words.get(kind, kind.__name__) for kind in kinds)
     return f"{name} must be {types}, got {value!r}"
 
 def _checked_value(
@@ -372,7 +373,11 @@ def parse_where(
     text: str, # "epochs=8 clip_seconds=2.5 encoder=mn"; "" means all runs
 ) -> dict: # field of RunConfig -> value of its type
     "Read the parameter `where` of a notebook: which runs of a folder are meant."
-    return parse_values(shlex.split(text or ""))
+    try: words = shlex.split(text or "")
+    except ValueError as e: # a quotation mark without its second
+        raise ValueError(f"where={text!r} cannot be read as names and values: {e}. Write it as: "
+                         "epochs=8 root='a folder'") from None
+    return parse_values(words)
 
 # %% ../../nbs/runs/config.ipynb #d2714643
 def variant_of(

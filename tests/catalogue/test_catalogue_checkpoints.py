@@ -143,13 +143,33 @@ ROWS = [
         CheckpointError,
         "header that cannot be read",
     ),
-    ("a zip archive of nothing", zip_of(), CheckpointError, "mine.pt"),
-    ("a zip archive of a text", zip_of(a="x"), CheckpointError, "mine.pt"),
+    (
+        "a zip archive of nothing",
+        zip_of(),
+        CheckpointError,
+        "mine.pt is a zip archive, but none of torch.save: it holds nothing",
+    ),
+    (
+        "a zip archive of a text",
+        zip_of(a="x"),
+        CheckpointError,
+        "mine.pt is a zip archive, but none of torch.save: it holds a",
+    ),
     ("a list", saved([1, 2]), CheckpointError, "holds a list, not a dict of tensors"),
     ("a number", saved(3), CheckpointError, "holds a int, not a dict of tensors"),
-    ("a dict without tensors", saved({"epoch": 3}), CheckpointError, "not a checkpoint of mn"),
-    ("an empty dict", saved({}), CheckpointError, "not a checkpoint of mn"),
-    ("the whole module", saved(lambda f: create_encoder("mn", size="tiny")), CheckpointError, "mine.pt"),
+    (
+        "a dict without tensors",
+        saved({"epoch": 3}),
+        CheckpointError,
+        "mine.pt holds no tensor, only 'epoch': save the module",
+    ),
+    ("an empty dict", saved({}), CheckpointError, "mine.pt holds no tensor, only nothing"),
+    (
+        "the whole module",
+        saved(lambda f: create_encoder("mn", size="tiny")),
+        CheckpointError,
+        "holds a spa_lib.encoders.mn.MN, not a dict of tensors",
+    ),
     ("an optimizer beside it", saved({"model": TINY["mn"], "optimizer": {"state": {}}}), OK, "read"),
     ("a tensor too few", saved(OrderedDict(list(TINY["mn"].items())[3:])), CheckpointError, "missing"),
     (
@@ -164,9 +184,24 @@ ROWS = [
         CheckpointError,
         "mis-shaped",
     ),
-    ("code in a pickle", pickled, CheckpointError, "mine.pt"),
-    ("code in an archive", saved(lambda f: {"model": Attack(f / "attacked")}), CheckpointError, "mine.pt"),
-    ("a path that leads out", path_that_leads_out, CheckpointError, "mine.pt"),
+    (
+        "code in a pickle",
+        pickled,
+        CheckpointError,
+        "mine.pt cannot be read as a checkpoint with weights_only=True: it is no pickle of tensors",
+    ),
+    (
+        "code in an archive",
+        saved(lambda f: {"model": Attack(f / "attacked")}),
+        CheckpointError,
+        "mine.pt holds no tensor, only 'model'",
+    ),
+    (
+        "a path that leads out",
+        path_that_leads_out,
+        CheckpointError,
+        "mine.pt is a zip archive, but none of torch.save: it holds ../../attacked",
+    ),
     ("a folder of Hugging Face", in_folder(), OK, "read"),
     ("its config.json is no JSON", in_folder(config="{"), CheckpointError, "config.json is no JSON"),
     ("its config.json is a list", in_folder(config="[]"), CheckpointError, "holds a list, not an object"),
@@ -176,7 +211,7 @@ ROWS = [
         CheckpointError,
         "is cut off after",
     ),
-    ("an empty folder", lambda f: f, (ValueError, IsADirectoryError, FileNotFoundError), ""),
+    ("an empty folder", lambda f: f, FileNotFoundError, "holds no model.safetensors and no"),
 ]
 
 
@@ -188,13 +223,9 @@ def test_file(what, make, outcome, sentence, tmp_path, meets):
         create_encoder("mn", size="tiny", checkpoint=path)
         return "read"
 
-    if isinstance(outcome, tuple):
-        with pytest.raises(outcome):
-            call()
-    else:
-        meets(call, outcome, sentence)
-        if isinstance(outcome, type):
-            meets(call, outcome, path.name if path.suffix else "")
+    meets(call, outcome, sentence)
+    if isinstance(outcome, type):
+        meets(call, outcome, path.name)
     assert not list(tmp_path.parent.rglob("attacked")), "code was run"
 
 
@@ -264,9 +295,14 @@ def test_every_encoder_refuses_what_it_has_no_place_for(name, meets):
 WAVES = [
     ("two clips", torch.randn(2, 16000), OK, "[2, 96]"),
     ("one clip without its axis", torch.randn(16000), ValueError, "[B, samples]"),
-    ("two channels", torch.randn(2, 2, 16000), ValueError, ""),
-    ("nothing", torch.zeros(2, 0), ValueError, ""),
-    ("int16", torch.ones(2, 16000, dtype=torch.int16), ValueError, ""),
+    (
+        "two channels",
+        torch.randn(2, 2, 16000),
+        ValueError,
+        "[B, samples], got (2, 2, 16000). A single clip is wave[None]; mix channels down to one",
+    ),
+    ("nothing", torch.zeros(2, 0), ValueError, "needs at least 400 samples (0.025 s at 16000 Hz), got 0"),
+    ("int16", torch.ones(2, 16000, dtype=torch.int16), ValueError, "For int16 samples: wave.float()/32768"),
 ]
 
 
@@ -278,7 +314,9 @@ def test_wave(what, wave, outcome, sentence, meets):
 
 def test_a_rate_that_is_not_the_encoders(meets):
     encoder = create_encoder("mn", size="tiny")
-    meets(lambda: encoder.embed(torch.zeros(1, 16000), 16000), ValueError, "32")
+    meets(
+        lambda: encoder.embed(torch.zeros(1, 16000), 16000), ValueError, "takes 32000 Hz, the wave has 16000"
+    )
 
 
 def test_read_checkpoint_names_the_file(tmp_path, meets):

@@ -333,7 +333,7 @@ CSV = [
         "names with commas, not quoted",
         table("path,labels\na.wav,Male speech, man speaking\nb.wav,Dog\n"),
         ValueError,
-        "clips.csv cannot be read as a csv",
+        "clips.csv cannot be read as a csv: line 2 has 3 fields, its header 2. Quote",
     ),
     (
         "every row has a field too many",

@@ -117,7 +117,7 @@ CONFIG = [
         "given twice",
     ),
     ("a checkpoint that is a number", dict(checkpoint=3), TypeError, "checkpoint must be str or None"),
-    ("compile as a word", dict(compile="yes"), TypeError, "compile must be bool, got 'yes'"),
+    ("compile as a word", dict(compile="yes"), TypeError, "compile must be True or False, got 'yes'"),
 ]
 
 
@@ -138,7 +138,7 @@ TRAIN = [
     ("epochs=1 epochs=2", 1, "epochs is given twice"),
     ("epoch=1", 1, "Did you mean 'epochs'?"),
     ("scale=dem", 1, "Did you mean 'demo'?"),
-    ("freeze=true", 1, "freeze must be bool"),
+    ("freeze=true", 1, "freeze must be True or False"),
     ("learning_rate=1e6", 1, "learning_rate must be at most 10"),
     ("alpha=inf", 1, "alpha must be a finite number"),
     ("alpha=nan", 1, "alpha must be a finite number"),
@@ -185,7 +185,7 @@ PLAN = [
     ("checkpoints that are not there", PLANS, "--checkpoints /no/folder", 1, "there is no folder /no/folder"),
     ("an empty file", "", "", 1, "holds no plans"),
     ("a list", "[1, 2]", "", 1, "holds no plans"),
-    ("no yaml", "plans: {one", "", 1, "no yaml"),
+    ("no yaml", "plans: {one", "", 1, "plans.yaml is no yaml: while parsing"),
     ("a plan of nothing", "scale: one\nplans: {}", "", 1, "there is none to choose from"),
     ("an encoder misspelt", PLANS.replace("ast", "astt"), "", 1, "Did you mean 'ast'?"),
     (
@@ -235,9 +235,9 @@ WHERE = [
     ("epoch=8", ValueError, "Did you mean 'epochs'?"),
     ("epochs=8.5", ValueError, "epochs must be int"),
     ("epochs=8 epochs=9", ValueError, "given twice"),
-    ("freeze=yes", ValueError, "freeze must be bool"),
+    ("freeze=yes", ValueError, "freeze must be True or False"),
     ("root='a b'", OK, "{'root': 'a b'}"),
-    ("root='a b", ValueError, "No closing quotation"),
+    ("root='a b", ValueError, 'where="root=\'a b" cannot be read as names and values'),
 ]
 
 

@@ -2,8 +2,12 @@
 
 import base64
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -173,3 +177,25 @@ def test_an_error_is_one_sentence(source, sentence, most, notebook):
     lines = [line.rpartition("\r")[2] for line in done.stderr.splitlines()]
     assert done.returncode == 1 and len(lines) <= most, done.stderr
     assert lines[-2] == sentence and lines[-1].endswith("runs/one.ipynb")
+
+
+def test_interrupted_it_says_that_the_same_line_goes_on(notebook):
+    """Ctrl-C reaches papermill and the kernel alike: the whole group of processes."""
+    content = json.loads(Path(notebook).read_text())
+    tagged = next(c for c in content["cells"] if "parameters" in c["metadata"].get("tags", []))
+    source = "import time, spa_lib.utils\nopen('begun', 'w').close()\ntime.sleep(600)"
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
+    content["cells"] = [tagged, {**cell, "source": source}]
+    Path("one.ipynb").write_text(json.dumps(content))
+    command = [sys.executable, "-m", "papermill", "one.ipynb"]
+    default = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=default
+    )
+    while not Path("begun").exists() and process.poll() is None:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    last = said.replace("\r", "\n").strip().splitlines()[-1]
+    assert process.returncode == 130, said
+    assert last == "papermill: interrupted. Run the same line again: a training goes on from its last state"

@@ -75,7 +75,7 @@ ROWS = [
         ("audioset", audioset("train")),
         {},
         ValueError,
-        "no clip on its 'eval' side",
+        "no clip on its 'eval' side: holdout=0.2 evaluates on",
     ),
     (
         "AudioSet without a training list",
@@ -113,7 +113,7 @@ ROWS = [
         ("csv", table("path,labels,split", lambda n: ",train")),
         {},
         ValueError,
-        "no clip on its 'eval' side",
+        "no clip on its 'eval' side: holdout=0.2 evaluates on",
     ),
     ("a csv of one clip", ("csv", table("path,labels", rows=1)), {}, ValueError, "no clip on its"),
 ]

@@ -50,7 +50,7 @@ class Fields:
     (dict(share=-0.5), ValueError, "share must be at least 0, got -0.5"),
     (dict(share=1), ValueError, "share must be less than 1, got 1.0"),
     (dict(share="a"), TypeError, "share must be float, got 'a'"),
-    (dict(flag=1), TypeError, "flag must be bool, got 1"),
+    (dict(flag=1), TypeError, "flag must be True or False, got 1"),
     (dict(workers=-1), ValueError, "workers must be at least 0"),
     (dict(workers=True), TypeError, "workers must be int, got True"),
     (dict(workers=1.0), TypeError, "workers must be int, got 1.0"),
@@ -102,7 +102,7 @@ def test_a_word_is_read_as_the_type_of_its_field(name, text, value):
 @pytest.mark.parametrize("words, message", [
     (["workers"], "'workers' is not name=value"), (["worker=1"], "Did you mean 'workers'"),
     (["workers=1", "workers=2"], "given twice"), (["workers=1.5"], "workers must be int, got '1.5'"),
-    (["flag=yes"], "flag must be bool, got 'yes'"), (["share="], "share must be float, got ''"),
+    (["flag=yes"], "flag must be True or False, got 'yes'"), (["share="], "share must be float, got ''"),
 ])
 def test_a_word_that_cannot_be_read_is_refused(words, message):
     with pytest.raises(ValueError, match=message):
