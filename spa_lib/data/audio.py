@@ -24,8 +24,6 @@ from urllib.request import getproxies, proxy_bypass
 # %% ../../nbs/data/audio.ipynb #0672672f
 import numpy as np
 import torch
-import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 
 # %% ../../nbs/data/audio.ipynb #82d1246f
 from .containers import Container, mpeg_frame, read_container
@@ -34,6 +32,7 @@ from ..utils import one_of
 
 if TYPE_CHECKING:
     import av
+    import urllib3
 
 # %% ../../nbs/data/audio.ipynb #0c64f70c
 RETRIES = 5 # of a request that failed: half a minute with waits of 0, 2, 4, 8, 16 s
@@ -45,22 +44,24 @@ def is_url(root: str|Path) -> bool: # http or https
 
 # %% ../../nbs/data/audio.ipynb #6adca28b
 @cache
-def _pool(process: int, proxy: str|None) -> urllib3.PoolManager:
+def _pool(process: int, proxy: str|None) -> "urllib3.PoolManager":
     "Open connections, of one process: after a fork two processes must not share them."
+    import urllib3
     if proxy is None:
         return urllib3.PoolManager(maxsize=32)
     login = urllib3.make_headers(proxy_basic_auth=urllib3.util.parse_url(proxy).auth)
     return urllib3.ProxyManager(proxy, maxsize=32, proxy_headers=login)
 
-def _pool_for(url: str) -> urllib3.PoolManager:
+def _pool_for(url: str) -> "urllib3.PoolManager":
     "Open connections for an address, through the proxy that the environment names."
     parts = urlsplit(url)
     proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
     return _pool(os.getpid(), proxy)
 
 # %% ../../nbs/data/audio.ipynb #959d39e6
-def _body(url: str, headers: dict, retry: urllib3.Retry, timeout: float) -> bytes:
+def _body(url: str, headers: dict, retry: "urllib3.Retry", timeout: float) -> bytes:
     "The body of the reply, whole."
+    from urllib3.exceptions import ProtocolError, ReadTimeoutError
     while True:
         reply = _pool_for(url).request("GET", url, headers=headers, retries=retry, timeout=timeout,
                                        preload_content=False)
@@ -87,6 +88,8 @@ def read_url(
     """A file behind an address, or a range of its bytes, in one request.
 
     OSError names the address and the reason."""
+    import urllib3
+    from urllib3.exceptions import HTTPError, MaxRetryError
     ranged = start > 0 or stop is not None
     headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if ranged else {}
     retry = urllib3.Retry(retries, status_forcelist=_REPEATED, backoff_factor=wait)
@@ -603,7 +606,6 @@ def _any_blocks(source: str|io.BytesIO, container: Container, seconds: float) ->
 def _blocks(source: str|io.BytesIO, container: Container, seconds: float) -> Iterator[_Decoded]:
     "Block by block, by the library that reads this container right. Raises _Undecodable."
     import soundfile
-    from av import FFmpegError
     if container.parts: # files that were joined to one: read whole, as by `decode_clip`
         yield _decode(source, container, None, None)
         return
@@ -615,9 +617,13 @@ def _blocks(source: str|io.BytesIO, container: Container, seconds: float) -> Ite
         plain = False
     if isinstance(source, io.BytesIO):
         source.seek(0) # soundfile has read from it
+    failures: tuple[type[Exception], ...] = (soundfile.LibsndfileError,)
+    if not plain:
+        from av import FFmpegError  # a fifth of a second, which a WAV file need not wait
+        failures += (FFmpegError,)
     try:
         yield from (_plain_blocks if plain else _any_blocks)(source, container, seconds)
-    except (FFmpegError, soundfile.LibsndfileError) as e:
+    except failures as e:
         reason = getattr(e, "strerror", e)
         raise _Undecodable(f"no sound of a kind that can be decoded here: {reason}") from e
 

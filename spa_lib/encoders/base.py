@@ -365,7 +365,7 @@ class Wrapped(Encoder):
         wave = checked_wave(self, wave, sample_rate)
         network: Any = self.network
         X_hat = network.embed(wave[:, :self.max_samples], self.sample_rate)
-        wanted, shape = (len(wave), self.embed_dim), tuple(getattr(X_hat, "shape", ()))
+        wanted, shape = (wave.shape[0], self.embed_dim), tuple(getattr(X_hat, "shape", ()))
         if shape != wanted:
             raise ValueError(f"embed of {self.name} gave {list(shape) or type(X_hat).__name__}, "
                              f"and must give [B, embed_dim] = {list(wanted)}")

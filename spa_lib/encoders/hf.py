@@ -476,7 +476,7 @@ class Transformer(Encoder):
         x = self.front_end(wave[:, :self.max_samples])
         inputs = {self.tower.main_input_name: x.to(next(self.tower.parameters()).dtype)}
         if isinstance(self.front_end, ClapMel): # which lets chance decide, where nobody says
-            inputs["is_longer"] = torch.zeros(len(wave), 1, dtype=torch.bool, device=wave.device)
+            inputs["is_longer"] = torch.zeros(wave.shape[0], 1, dtype=torch.bool, device=wave.device)
         return inputs
 
     def pooled(self,

@@ -51,7 +51,8 @@ class Scores(nn.Module):
         "The waveform, filled up at its end."
         samples = wave.shape[1]
         if self.repeat:
-            index = torch.arange(torch.sym_max(samples, self.least), device=wave.device) % samples
+            count = torch.ones_like(wave[0], dtype=torch.int64).sum() # `samples`, as a graph can count them
+            index = torch.arange(torch.sym_max(samples, self.least), device=wave.device) % count
             return wave.index_select(1, index)
         return F.pad(wave, (0, torch.sym_max(self.least - samples, 0)))
 
@@ -163,7 +164,7 @@ def traced(
     from torch.nn.attention import SDPBackend, sdpa_kernel
     model = copy.deepcopy(tagger.model).cpu().to(memory_format=torch.contiguous_format)
     network, rate = Scores(model, *least_samples(tagger)).eval(), tagger.sample_rate
-    samples = min(5*rate + 3, most or 5*rate + 3)
+    samples = min(5*rate + 3, 3*most//4) if most else 5*rate + 3 # at the longest nothing would be filled up
     dims = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=1, max=most)}
     try:
         with quiet_exporter(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -171,7 +172,12 @@ def traced(
                 network, (torch.zeros(2, samples),), dynamo=True, opset_version=OPSET, verbose=False,
                 dynamic_shapes=(dims,), input_names=[INPUT], output_names=[OUTPUT])
         assert program is not None, "it is not written to a file"
-        return program.model_proto
+        proto = program.model_proto
+        dims_of_file = proto.graph.input[0].type.tensor_type.shape.dim
+        fixed = [dim.dim_value for dim in dims_of_file if not dim.dim_param]
+        if fixed:
+            raise ValueError(f"it would take {fixed[0]} clips or samples alone, as in the example")
+        return proto
     except Exception as e: # any: what the exporter raises is nowhere said
         about = tagger.description["encoder"]["name"]
         raise OnnxError(f"{tagger.name or about} cannot be exported to ONNX: the exporter of torch "
@@ -230,8 +236,12 @@ def differences(
             continue
         fitted = np.stack([tagger.fitted(sound) for sound in sounds])
         wanted = tagger.computed(tagger.probabilities, fitted)
-        together = session.run([OUTPUT], {INPUT: sounds})[0]
-        alone = np.concatenate([session.run([OUTPUT], {INPUT: sound[None]})[0] for sound in sounds])
+        try:
+            together = session.run([OUTPUT], {INPUT: sounds})[0]
+            alone = np.concatenate([session.run([OUTPUT], {INPUT: sound[None]})[0] for sound in sounds])
+        except Exception as e: # its classes have no common name
+            raise OnnxError(f"the exported model does not run in onnxruntime at {length:g} s "
+                            f"({reason_of(e)})") from e
         off = np.abs(np.stack([together, alone]) - wanted).max()
         found[length] = float(off) if np.isfinite(off) else float("inf")
     return found

@@ -1,6 +1,8 @@
 """A model as an ONNX file: the scores of torch, or no file."""
 import json
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from spa_lib.encoders import create_encoder
+from spa_lib.encoders.base import Wrapped
 from spa_lib.model import SPAModel
 from spa_lib.ontology import Ontology
 from spa_lib.tagger import Tagger, describe_model
@@ -34,12 +37,13 @@ def tagger_of(name, size="tiny", clip_seconds=2.0, pad="zero", spread=3.0, **opt
     torch.manual_seed(0)
     if name in ("ast", "passt"):
         options["clip_seconds"] = clip_seconds
-    encoder = create_encoder(name, size, **options)
+    encoder = create_encoder(name, size, **options) if isinstance(name, str) else name
     T_hat = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     model = SPAModel(encoder, T_hat, dim=8).eval()
     rate = encoder.sample_rate
     with torch.no_grad():
-        sounds = torch.from_numpy(trial_sounds(3 * rate, rate))[:, :encoder.max_samples]
+        seconds = clip_seconds if encoder.max_samples else max(3, clip_seconds)
+        sounds = torch.from_numpy(trial_sounds(round(seconds * rate), rate))
         X_hat = encoder.embed(sounds)
         model.p_a.weight.div_((X_hat - X_hat.mean(0)).std() * X_hat.shape[1] ** 0.5 / 10)
         E_a = model.audio_embeddings(sounds)
@@ -48,6 +52,16 @@ def tagger_of(name, size="tiny", clip_seconds=2.0, pad="zero", spread=3.0, **opt
         model.c_a.bias.copy_(-(E_a @ model.c_a.weight.T).mean(0))
     about = describe_model(model, pets, clip_seconds=clip_seconds, pad=pad, run=dict(name="pets"))
     return Tagger(model, about, "0" * 64, device="cpu")
+
+
+def made_by_transformers(kind, folder):
+    """The folder of a small model, see tests/encoders/conftest.py."""
+    conftest = Path(__file__).parents[1] / "encoders" / "conftest.py"
+    made_by = runpy.run_path(str(conftest))["MADE_BY"]
+    torch.manual_seed(0)
+    for part in made_by[kind]():
+        part.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +102,32 @@ def test_every_encoder_scores_as_in_torch(name, exported):
             assert np.allclose(score, wanted[0], atol=1e-4) and len(wanted) == 1
 
 
+@pytest.mark.parametrize("kind", [
+    "wav2vec2",
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("ast", "clap", "hubert", "wavlm", "whisper")),
+])
+def test_a_model_of_transformers_scores_as_in_torch(kind, tmp_path):
+    folder = made_by_transformers(kind, tmp_path / "hf")
+    encoder = create_encoder(f"hf:{folder}")
+    tagger = tagger_of(encoder, clip_seconds=min(2.0, encoder.clip_seconds), pad="")
+    found = export_onnx(tagger, tmp_path / "model.onnx")
+    assert max(value for value in found.differences.values() if value == value) < 1e-4
+    assert 0.5 in found.differences and found.max_samples == encoder.max_samples
+
+
+@pytest.mark.slow
+def test_a_feature_extractor_in_numpy_is_refused(tmp_path):
+    folder = made_by_transformers("wav2vec2_bert", tmp_path / "hf")
+    with pytest.raises(OnnxError, match="cannot be exported to ONNX"):
+        export_onnx(tagger_of(create_encoder(f"hf:{folder}")), tmp_path / "model.onnx")
+
+
 def test_scores_are_not_all_alike(exported):
     """What is compared says something: scores of different sounds differ by much more than 1e-4."""
     for name in SIX[:3]:
         tagger, _, session = exported(name, **(dict(clip_seconds=17.0) if name == "ast" else {}))
-        scores, = session.run(None, {"waveform": trial_sounds(3 * tagger.sample_rate, tagger.sample_rate)})
+        samples = round(max(3, tagger.clip_seconds) * tagger.sample_rate)
+        scores, = session.run(None, {"waveform": trial_sounds(samples, tagger.sample_rate)})
         assert np.ptp(scores, axis=0).max() > 0.1
 
 
@@ -121,8 +156,29 @@ def test_the_file_says_what_it_is(exported):
         session.run(None, {"waveform": np.zeros((1, 0), np.float32)})
 
 
+class Means(torch.nn.Module):
+    """Traced in a second: means of eight bands of the waveform's differences."""
+    embed_dim, sample_rate = 8, 32000
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(1, 8, 9)
+
+    def embed(self, wave, rate):
+        return self.conv(wave[:, None]).relu().mean(2)
+
+
+def wrapped(network, name="means", **options):
+    """A tagger around a network that is no encoder of this package."""
+    encoder = Wrapped(name, network)
+    encoder.options = {}
+    model = SPAModel(encoder, np.eye(3, 5, dtype=np.float32), dim=8)
+    pets = Ontology.audioset().subset(PETS)
+    return Tagger(model, describe_model(model, pets, run=dict(name=name), **options), device="cpu")
+
+
 def test_a_short_clip_is_repeated_where_the_run_repeated(tmp_path):
-    tagger = tagger_of("panns", pad="repeat")
+    tagger = wrapped(Means(), clip_seconds=2.0, pad="repeat")
     found = export_onnx(tagger, tmp_path / "model.onnx")
     assert max(found.differences.values()) < 1e-4
     wave = trial_sounds(20000, 32000)[:1]
@@ -166,13 +222,7 @@ class TestRefused:
             def embed(self, wave, rate):
                 return wave[:, :4] if float(wave.sum()) > 0 else wave[:, 4:8]
 
-        from spa_lib.encoders.base import Wrapped
-
-        pets = Ontology.audioset().subset(PETS)
-        encoder = Wrapped("looks", Looks())
-        encoder.options = {}
-        model = SPAModel(encoder, np.eye(3, 5, dtype=np.float32), dim=8)
-        tagger = Tagger(model, describe_model(model, pets), device="cpu")
+        tagger = wrapped(Looks(), "looks")
         with pytest.raises(OnnxError, match="looks cannot be exported to ONNX: the exporter of torch") as e:
             export_onnx(tagger, tmp_path / "model.onnx")
         assert len(str(e.value).splitlines()) == 1 and not list(tmp_path.iterdir())
