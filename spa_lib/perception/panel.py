@@ -39,7 +39,7 @@ def demo_test(
         scores = 4*y + rng.normal(0, 1.5, y.shape)
         pair.append(synthetic_run(name, table.clip_id, ontology.mids, y, scores, table.recording))
     pairs = [(pair[0], pair[1])]
-    sizes = dict(n_classes=n_classes, per_class=per_class, min_positives=4)
+    sizes: dict = dict(n_classes=n_classes, per_class=per_class, min_positives=4)
     if folder is None: # another one of another version, whose answers stay
         folder = cache_dir("listening", f"demo-{draw_test(pairs, '', **sizes).id}")
     return make_test(pairs, folder, table, **sizes)
