@@ -277,6 +277,7 @@ class SPATask(Task):
         self.cfg, self.data = cfg, data
         self.distances = torch.as_tensor(data.ontology.distances, device=device)
         self.soft = self.soft_targets(device)
+        self.fixed: Tensor|None = None # E_t where nothing trains it
         self.audio = AudioStatistics(cfg.dim).to(device)
         self.start = self.label_statistics()
 
@@ -316,10 +317,16 @@ class SPATask(Task):
             fitted = self.soft(y)
         with self.autocast():
             logits = self.model.classify(E_a)
-        E_t = self.model.label_embeddings()
+        E_t = self.label_embeddings()
         self.audio.add(E_a.detach(), E_t.detach(), y)
         return total_loss(logits.float(), E_a.float(), E_t.float(), y, self.distances, cfg.alpha,
                           self.model.align, cfg.obce_share, fitted)
+
+    def label_embeddings(self) -> Tensor: # E_t [C, D]
+        "E_t now. Without alignment nothing trains p_t, and what it gave at the start holds."
+        if self.cfg.alpha or self.cfg.text_branch == "tied": return self.model.label_embeddings()
+        if self.fixed is None: self.fixed = self.model.label_embeddings().detach()
+        return self.fixed
 
     def label_statistics(self) -> dict[str, float]:
         "How alike the label embeddings are now."

@@ -126,6 +126,7 @@ def test_second_paper_goes_on_and_draws_what_it_has(checkout, monkeypatch):
     state = torch.load(saved, weights_only=True)
     torch.save(state | dict(seconds=5000.0), saved)
     drawn = {"fig3_similarity_matrix": "smoke", "table3_similarity": "real"}
+    (checkout / "nowhere").mkdir()
     nowhere = {"esc50": str(checkout / "nowhere")}
     write_plan(checkout, nowhere, encoders={}, groups={}, parameters={}, semanticac=drawn)
 

@@ -101,7 +101,9 @@ class VGGishFrames(Encoder):
         h = self.front_end(frames).to(self.blocks[0][0].weight.dtype)  # type: ignore[index]
         levels = []
         for block in self.blocks:
-            h = self.dropout(block(h).mT).mT
+            h = block(h)
+            if self.training: # one value for all frames
+                h = h*self.dropout(h.new_ones(len(h), h.shape[2], 1)).mT
             levels.append(h)
         last = levels[-len(self.attention):]
         return torch.cat([pool(x, there) for pool, x in zip(self.attention, last)], 1)

@@ -254,9 +254,10 @@ SCALES: dict[str, dict[str, Any]] = { # field of RunConfig -> value
         learning_rate=3e-4, head_learning_rate=3e-3, mixup_rate=0.0,
     ),
     "features": dict(
-        source="audioset_features", encoder="vggish", encoder_options="dropout=0.4", size="base", n_train=0,
-        n_eval=0, clip_seconds=10.0, on_leak="leave_out", alpha=0.01, epochs=10, batch_size=128,
-        learning_rate=2e-3, head_learning_rate=2e-3, mixup_rate=0.0, prior_bias=True, bootstrap=0,
+        source="audioset_features", encoder="vggish", encoder_options="layers=2 width=1024 dropout=0.3",
+        size="base", hidden=1024, dropout=0.3, n_train=0, n_eval=0, clip_seconds=10.0, on_leak="leave_out",
+        alpha=0.003, epochs=8, batch_size=64, learning_rate=2e-3, head_learning_rate=2e-3, mixup_rate=0.0,
+        prior_bias=True, bootstrap=0,
     ),
     "paper": AUDIOSET | run_values("passt"),
     "published": AUDIOSET,

@@ -33,7 +33,8 @@ def ledger_row(
     row = dict(run=run.folder.name, config_hash=metrics["config_hash"], clips_hash=metrics["clips_hash"],
                train_clips_hash=metrics["train_clips_hash"], variant=variant_of(cfg), seed=cfg.seed,
                n_train=metrics["n_train"], n_eval=metrics["n_eval"], n_classes=metrics["n_classes"],
-               holdout=cfg.holdout, settings=json.dumps(settings, sort_keys=True))
+               holdout=cfg.holdout, device=metrics["device"], tag=cfg.tag,
+               settings=json.dumps(settings, sort_keys=True))
     for metric in ("mAP", "OmAP"):
         row[metric] = 100*metrics[metric]["value"]
     row |= {f"level_{n}": 100*value for n, value in enumerate(metrics["OmAP"]["per_level"])}
@@ -48,7 +49,9 @@ def read_ledger(
 ) -> pd.DataFrame: # one row a run
     "The rows of a study so far."
     path = Path(path)
-    return pd.read_csv(path, dtype=dict(run=str, config_hash=str)) if path.exists() else pd.DataFrame()
+    if not path.exists(): return pd.DataFrame()
+    rows = pd.read_csv(path, dtype=dict(run=str, config_hash=str, tag=str))
+    return rows.assign(tag=rows.tag.fillna("")) if "tag" in rows else rows
 
 def grow_ledger(
     rows: pd.DataFrame, # as `read_ledger` gives it
@@ -84,7 +87,7 @@ def with_settings(
 def ledger_change(
     before: pd.DataFrame, # rows of one variant, one a seed
     after: pd.DataFrame, # rows of another; seeds that only one of them has are left out
-    metric: str, # "mAP" or "OmAP"
+    metric: str, # "mAP", "OmAP"; "level_0", ..., which have no draws: then over seeds alone
 ) -> dict: # in points: seeds, change, low, high
     """Mean change from one variant to another with its 95 % interval over seeds and evaluation clips.
 
@@ -97,7 +100,7 @@ def ledger_change(
         raise ValueError("these runs were scored on different clips: their difference says nothing")
     gaps = (b[metric][seeds] - a[metric][seeds]).to_numpy()
     drawn = [c for c in a if c.startswith(f"{metric}_") and c in b]
-    over_clips = (b.loc[seeds, drawn] - a.loc[seeds, drawn]).mean().std(ddof=1)
+    over_clips = (b.loc[seeds, drawn] - a.loc[seeds, drawn]).mean().std(ddof=1) if drawn else 0.0
     found = dict(seeds=len(seeds), change=gaps.mean(), low=np.nan, high=np.nan)
     if len(seeds) > 1:
         from scipy.stats import t
