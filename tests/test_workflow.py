@@ -156,6 +156,7 @@ def test_make_looks_for_folders_before_it_installs(root, tmp_path, target):
     assert address.returncode == 0
 
 
+@snakemake_is_here
 def test_misspelt_scale_is_refused(checkout):
     done = snakemake(checkout, "--dry-run", "--config", "scale=demmo")
     assert done.returncode != 0 and "Did you mean 'demo'" in done.stdout

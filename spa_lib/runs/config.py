@@ -204,7 +204,7 @@ class RecipeConfig:
     beta1: Annotated[float, AtLeast(0), LessThan(1)] = 0.9   # of the optimizer
     beta2: Annotated[float, AtLeast(0), LessThan(1)] = 0.999 # of the optimizer
     momentum: Annotated[float, AtLeast(0), LessThan(1)] = 0.9 # of "sgd", Nesterov's; 0 = none
-    weight_decay: NonNegativeFloat = 1e-4
+    weight_decay: NonNegativeFloat = 1e-4 # of the optimizer
     schedule: Annotated[str, OneOf(SCHEDULES)] = "passt"     # see spa_lib.runs.recipe.SCHEDULES
     warmup_epochs: NonNegativeFloat = 1.0 # passt: exponential warm-up
     decay_from: NonNegativeFloat = 0.4 # passt: linear decay from this share of the epochs on

@@ -317,10 +317,6 @@ class TestFromPretrained:
         with pytest.raises(CheckpointError, match="the tensors of no encoder that is known here"):
             load_pretrained(tmp_path / "a.pt")
 
-    def test_the_hub_is_somewhere_else(self):
-        with pytest.raises(ValueError, match="^hf://owner/name"):
-            load_pretrained("hf://owner/name")
-
 
 def test_real_clips_get_their_label(shared):
     """Ten clips of ESC-50 by the released mn04: the right label is among the first five of eight at least."""
