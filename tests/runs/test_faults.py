@@ -362,6 +362,7 @@ def test_lost_loader(reference, tmp_path):
 
 
 def interrupt():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
     signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
 
 
