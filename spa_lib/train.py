@@ -324,7 +324,8 @@ class SPATask(Task):
 
     def label_embeddings(self) -> Tensor: # E_t [C, D]
         "E_t now. Without alignment nothing trains p_t, and what it gave at the start holds."
-        if self.cfg.alpha or self.cfg.text_branch == "tied": return self.model.label_embeddings()
+        trained = self.cfg.alpha or hasattr(self.model.text, "classify") # by L_SPA, or by the tagging loss
+        if trained: return self.model.label_embeddings()
         if self.fixed is None: self.fixed = self.model.label_embeddings().detach()
         return self.fixed
 

@@ -310,7 +310,7 @@ PURPOSES = {
     "loss": ("seed", "epoch", "step"),            # what heads and loss draw
     "batch norm": ("seed",),                      # when its statistics are taken anew
     "loader": (),                                 # torch's loader of batches, which draws nothing that counts
-    "permuted classes": ("seed",),               # a control of soft targets
+    "permuted classes": ("seed",),               # controls: of texts, of soft targets
     # of clips
     "holdout": ("seed",),                         # recordings that are held out
     "unseen": ("seed",),                          # classes that are held out

@@ -32,12 +32,26 @@ def plans(root):
     return yaml.safe_load((root / "workflow" / "config.yaml").read_text())["plans"]
 
 
+def run_guide(notebook, folder, given):
+    """A guide by papermill, in a folder of its own."""
+    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "papermill", notebook, folder / "out.ipynb", *words], cwd=folder,
+        capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def ledgers(root, pattern="*"):
+    """Of the figures that are kept: `make paper SCALE=smoke` leaves its own beside them."""
+    return [path for path in (root / "figures").glob(f"{pattern}_runs.csv") if "_smoke" not in path.name]
+
+
 def runs_in(root, name):
     return pd.read_csv(root / "figures" / f"{name}_runs.csv")
 
 
 def test_every_table_on_real_clips_has_its_commands(root, steps):
-    tables = {p.name.removesuffix("_runs.csv") for p in (root / "figures").glob("*_runs.csv")}
+    tables = {path.name.removesuffix("_runs.csv") for path in ledgers(root)}
     audioset = {"few_labels", "audioset_features"} # AudioSet's own clips
     real = {t for t in tables - audioset if not t.endswith("_demo")}
     named = {t for t in real if any(re.fullmatch(s.replace("*", ".*"), t) for s in steps)}
@@ -76,7 +90,7 @@ def test_guide_to_real_clips_makes_the_runs_of_alpha(root):
 def test_plan_semanticac_makes_the_runs_of_its_tables(root, plans):
     folders = dict(esc50="CORPUS/ESC-50", urbansound8k="CORPUS/UrbanSound8K")
     planned = set(semantic_runs(plans["semanticac"]["semanticac"], folders, "CHECKPOINTS"))
-    for path in (root / "figures").glob("semanticac_*_runs.csv"):
+    for path in ledgers(root, "semanticac_*"):
         if "_demo" not in path.name:
             assert set(pd.read_csv(path).run) <= planned, path.name
 
@@ -110,12 +124,7 @@ def test_guide_to_real_clips_goes_from_a_csv_to_a_page(root, tmp_path):
     table.to_csv(tmp_path / "clips.csv", index=False)
     given = dict(source="csv", root=tmp_path / "clips.csv", size="tiny", epochs=1, alphas="0.1", seeds=2,
                  choice_seeds=1, jobs=1, runs=tmp_path / "runs", page=tmp_path / "page.html")
-    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
-    done = subprocess.run(
-        [Path(sys.executable).parent / "papermill", root / "nbs" / "guides" / "real_clips.ipynb",
-         tmp_path / "out.ipynb", *words], cwd=tmp_path, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_guide(root / "nbs" / "guides" / "real_clips.ipynb", tmp_path, given)
     page = (tmp_path / "page.html").read_text()
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings[0] == "20 training clips, 12 evaluation clips" and len(headings) == 6
@@ -142,12 +151,7 @@ def test_guide_to_audioset_runs_on_150_clips(root, tmp_path, codec):
                 for n in range(len(clips)) if clips.split[n] == side]
         (folder / f"{name}_segments.csv").write_text(LIST_HEAD + "".join(rows))
     given = dict(root=folder, codec=codec, runs=tmp_path / "runs", clips_per_shard=64, tag="mine")
-    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
-    done = subprocess.run(
-        [Path(sys.executable).parent / "papermill", root / "nbs" / "guides" / "audioset_full.ipynb",
-         tmp_path / "out.ipynb", *words], cwd=tmp_path, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_guide(root / "nbs" / "guides" / "audioset_full.ipynb", tmp_path, given)
     runs = sorted(path.name for path in (tmp_path / "runs").iterdir() if (path / "metrics.json").is_file())
     assert len(runs) == 2 and all("-mine-" in run for run in runs)
     metrics = json.loads((tmp_path / "runs" / runs[0] / "metrics.json").read_text())

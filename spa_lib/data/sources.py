@@ -224,9 +224,12 @@ def _too_long(path: str|Path) -> str: # "line 3 has 4 fields, its header 3"; "" 
     "The first row of a csv that has more fields than its header."
     with open(path, encoding="utf-8-sig", newline="") as f:
         rows = csv.reader(f)
-        header = len(next(rows, []))
-        return next((f"line {rows.line_num} has {len(row)} fields, its header {header}"
-                     for row in rows if len(row) > header), "")
+        try:
+            header = len(next(rows, []))
+            return next((f"line {rows.line_num} has {len(row)} fields, its header {header}"
+                         for row in rows if len(row) > header), "")
+        except csv.Error: # a field of more than 131,072 characters: pandas has words for it
+            return ""
 
 def _read_csv(path: str|Path, columns: Sequence[str], **how) -> pd.DataFrame:
     "A csv in UTF-8 with these columns. FileNotFoundError or ValueError names it."
