@@ -90,9 +90,14 @@ class SPAModel(nn.Module):
     def classify(self,
         E_a: Tensor, # audio embeddings [B, D]
     ) -> Tensor: # logits [B, C]
-        "The logits c_a(E_a) (Eq. 2), or those of the text branch's own classifier, where it has one."
+        """The logits c_a(E_a) (Eq. 2), or those of the text branch's own classifier, where it has one.
+
+        A branch that can `rank` has the last word once the training is over."""
         classifier = getattr(self.text, "classify", self.c_a)
-        return classifier(self.dropout(E_a))
+        logits = classifier(self.dropout(E_a))
+        if self.training or not hasattr(self.text, "rank"):
+            return logits
+        return self.text.rank(logits, E_a)
 
     def forward(self,
         wave: Tensor, # [B, samples] at the encoder's rate

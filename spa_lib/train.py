@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 # %% ../nbs/04_train.ipynb #cell-4
-from .beyond import BRANCHES, SoftTargets, make_soft_targets
+from .beyond import BRANCHES, SecondHead, SoftTargets, make_soft_targets
 from spa_lib.data import (
     HOLDOUT_SEED,
     SOURCES,
@@ -236,11 +236,13 @@ def start_at_priors(
     model: SPAModel,
     targets: np.ndarray, # of the training side [N, C], 0 or 1
 ) -> None:
-    "The classifier begins with each class's share of the clips as its score (half a clip where it has none)."
-    own = hasattr(model.text, "classify")
-    bias = model.text.bias if own else model.c_a.bias
+    "A classifier begins with each class's share of the clips as its score (half a clip where it has none)."
+    biases = [model.text.bias if hasattr(model.text, "classify") else model.c_a.bias]
+    if isinstance(model.text, SecondHead):
+        biases.append(model.text.c_s.bias)
     share = np.maximum(targets.mean(0, dtype=np.float64), 0.5/len(targets))
-    bias.copy_(torch.from_numpy(np.log(share/(1 - share))))
+    for bias in biases:
+        bias.copy_(torch.from_numpy(np.log(share/(1 - share))))
 
 def make_model(cfg: RunConfig, encoder: Encoder|Frozen, ontology: Ontology) -> SPAModel|OfficialHead:
     "The model of a run over the classes of `ontology`. Equal seeds: equal p_a and c_a, whatever the text."
@@ -277,6 +279,8 @@ class SPATask(Task):
         self.cfg, self.data = cfg, data
         self.distances = torch.as_tensor(data.ontology.distances, device=device)
         self.soft = self.soft_targets(device)
+        if isinstance(model.text, SecondHead):
+            model.text.count_clips(data.train.targets.sum(0, dtype=np.int64))
         self.fixed: Tensor|None = None # E_t where nothing trains it
         self.audio = AudioStatistics(cfg.dim).to(device)
         self.start = self.label_statistics()

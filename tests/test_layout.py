@@ -44,7 +44,7 @@ INSIDE = {
     "perception": [{"design", "confusion"}, {"answers"}, {"panel", "scores"}],
     "semanticac": [{"losses", "text_tower"}, {"model"}, {"config"}, {"studies", "train"}, {"tables"}],
     "tagger": [{"model_file", "windows", "words", "formats"}, {"hub"}, {"tagging"}, {"onnx_file"}],
-    "beyond": [{"branches", "smoothing", "soft_targets", "zero_shot"}],
+    "beyond": [{"smoothing", "soft_targets", "zero_shot"}, {"branches"}],
 }
 NAMES_IN_SIGHT = {
     "ontology", "data", "encoders", "text", "model", "losses", "metrics", "train", "results", "tagger",

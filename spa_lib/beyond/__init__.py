@@ -5,11 +5,13 @@ from .branches import (
 )
 from .smoothing import Smoothing, smooth_scores, tune_smoothing
 from .soft_targets import (
-    KERNELS, SoftTargets, ancestor_kernel, borrowed_share, make_soft_targets, permuted_kernel, text_kernel,
+    KERNELS, RankedHead, SecondHead, SoftTargets, ancestor_kernel, borrowed_share, make_soft_targets,
+    permuted_kernel, text_kernel,
 )
 
 __all__ = [
     "BRANCHES", "KERNELS", "Centred", "Contrastive", "ContrastiveBatch", "Decorrelated", "Detached",
+    "RankedHead", "SecondHead",
     "Sigmoid", "Smoothing", "SoftTargets", "Tied", "Whitened", "ancestor_kernel", "borrowed_share",
     "info_nce", "make_soft_targets", "permuted_kernel", "principal_axes", "principal_coordinates",
     "smooth_scores", "text_kernel", "tune_smoothing",

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% ../../nbs/tagger/words.ipynb #3e6d98b7
+from ..beyond import BRANCHES
 from ..encoders import OfficialHead
 from ..model import SPAModel
 from ..ontology import Ontology
@@ -51,7 +52,8 @@ def has_space(
     if description["kind"] != "spa" or not description["text"]:
         return False
     alpha = description["run"].get("config", {}).get("alpha", 1.0)
-    return alpha > 0 and description["text"]["model"] not in CONTROLS
+    placed = hasattr(BRANCHES.get(description["heads"]["text_branch"]), "project")
+    return alpha > 0 and description["text"]["model"] not in CONTROLS and placed
 
 def class_features(
     description: Mapping[str, Any], # of a model
@@ -78,16 +80,14 @@ def ask(
     how = one_of(how or ("space" if spaced else "conse"), WAYS, "way to ask")
     if how == "space" and not spaced:
         raise ValueError("this model has no space of texts (it is a released tagger, or was trained with "
-                         "alpha=0 or without texts): how='conse' asks it over its classes")
+                         "alpha=0, without texts, or with a text branch that has no place for other texts): "
+                         "how='conse' asks it over its classes")
     text_model = description["text"]["model"] if spaced else "minilm"
     T = torch.from_numpy(text_features(list(texts), text_model))
     if how == "conse":
         classes = torch.from_numpy(class_features(description, text_model))
         return Asked(tuple(texts), how, F.normalize(T), F.normalize(classes))
     branch: Any = model.text
-    if not hasattr(branch, "project"):
-        raise ValueError(f"the text branch {type(branch).__name__} has a place for the classes' own texts "
-                         "only: how='conse' asks over the classes")
     with torch.no_grad():
         E_t = branch.project(T.to(next(model.parameters()).device))
     return Asked(tuple(texts), how, F.normalize(E_t))

@@ -147,7 +147,7 @@ def test_tied_labels_are_the_classifier():
     assert model.text.p_t.weight.grad.abs().sum() > 0 and model.c_a.weight.grad is None
 
 
-@pytest.mark.parametrize("name", sorted(BRANCHES))
+@pytest.mark.parametrize("name", sorted(name for name in BRANCHES if hasattr(BRANCHES[name], "project")))
 def test_a_text_that_a_class_has_stands_where_the_class_stands(name):
     model = make_model(name, dim=512)
     E_t = model.text.project(torch.tensor(T_HAT))

@@ -3,12 +3,20 @@ import numpy as np
 import pytest
 import torch
 
-from spa_lib.beyond import SoftTargets, ancestor_kernel, borrowed_share, permuted_kernel, text_kernel
+from spa_lib.beyond import (
+    BRANCHES,
+    SoftTargets,
+    ancestor_kernel,
+    borrowed_share,
+    permuted_kernel,
+    text_kernel,
+)
 from spa_lib.losses import bce_loss, obce_loss, obce_weights, total_loss
+from spa_lib.model import SPAModel
 from spa_lib.ontology import Ontology
 from spa_lib.runs import make_config, variant_of, variant_values
 from spa_lib.text import label_features
-from spa_lib.train import load_data, make_encoder, make_model, start_at_priors
+from spa_lib.train import SPATask, load_data, make_encoder, make_model, start_at_priors
 
 ONTOLOGY = Ontology.audioset()
 K = text_kernel(torch.from_numpy(label_features(ONTOLOGY)), 0.15)
@@ -90,6 +98,58 @@ def test_the_dial_between_bce_and_obce_and_the_fitted_targets():
     assert torch.allclose(parts["obce"], (obce_weights(y, D)*elementwise).mean()) # r follows from the labels
     with pytest.raises(ValueError, match="obce_share must lie between 0 and 1"):
         total_loss(logits, None, None, y, D, 0, obce_share=1.5)
+
+
+# --- a second head ------------------------------------------------------------------------------------------
+def second(name="second", classes=40):
+    torch.manual_seed(0)
+    T_hat = torch.from_numpy(label_features(ONTOLOGY))[:classes]
+    return T_hat, BRANCHES[name](T_hat, 8)
+
+
+def test_a_second_head_learns_soft_targets_by_the_clips_of_each_class():
+    T_hat, head = second()
+    E_a, y = torch.randn(6, 8), (torch.rand(6, 40) < 0.1).float()
+    clips = np.arange(40)
+    for share in (np.full(40, 0.5), 2/(2 + clips)): # before the training side was looked at, and after
+        soft = by_hand(y, text_kernel(T_hat, 0.15), torch.as_tensor(share, dtype=torch.float32))
+        logits = head.c_s(E_a)
+        right = torch.nn.functional.binary_cross_entropy_with_logits(logits, soft)
+        assert torch.allclose(head.align(E_a, head(), y, None), right, atol=1e-6)
+        head.count_clips(clips)
+
+
+def test_the_scores_stay_those_of_the_classifier_unless_they_are_ranked():
+    class Given(torch.nn.Module):
+        embed_dim = 8
+
+        def embed(self, wave, sample_rate=None):
+            return wave
+
+    x = torch.randn(5, 8)
+    made = {}
+    for name in ("trained", "second", "ranked"):
+        torch.manual_seed(0)
+        made[name] = SPAModel(Given(), label_features(ONTOLOGY)[:40], 8, BRANCHES[name])
+    with torch.no_grad():
+        papers, own, ranked = (made[name].eval()(x)[0] for name in ("trained", "second", "ranked"))
+        likeness = torch.sigmoid(made["ranked"].text.c_s(made["ranked"].audio_embeddings(x)))
+        assert torch.equal(papers, own)
+        assert torch.allclose(ranked, papers - 2*torch.log(1 - likeness), atol=1e-5)
+        assert torch.equal(made["ranked"].train()(x)[0], papers) # nothing is raised in training
+
+
+def test_a_run_counts_the_clips_and_both_classifiers_begin_at_the_priors():
+    cfg = make_config("smoke", prior_bias=True, text_branch="second")
+    encoder = make_encoder(cfg)
+    data = load_data(cfg, encoder.sample_rate)
+    model = make_model(cfg, encoder, data.ontology)
+    start_at_priors(model, data.train.targets)
+    assert torch.equal(model.text.c_s.bias, model.c_a.bias) and model.c_a.bias.std() > 0
+    task = SPATask(cfg, model, data)
+    clips = data.train.targets.sum(0)
+    kernel = text_kernel(model.text.T_hat, 0.15)
+    assert torch.allclose(task.model.text.soft.lent, SoftTargets(kernel, borrowed_share(clips, 2)).lent)
 
 
 # --- a run --------------------------------------------------------------------------------------------------
