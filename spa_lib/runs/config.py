@@ -187,7 +187,7 @@ class ClipsConfig:
     on_label: Literal["refuse", "drop"] = "refuse"           # what to do with labels that are no class
     on_doubt: Literal["keep", "refuse", "leave_out"] = "keep" # clips that decode, but are silent or odd
     on_leak: Local[Literal["refuse", "leave_out"]] = "refuse" # training clips that are scored too
-    download: Local[bool] = False      # fetch ESC-50 or UrbanSound8K where it is absent
+    download: Local[bool] = False      # fetch a public corpus that is absent
     recording_pattern: str|None = None # regular expression: clip id -> source recording
     holdout: Annotated[float, AtLeast(0), LessThan(1)] = 0.0 # > 0: evaluate on a share of training recordings
     eval_fold: NonNegativeInt = 0      # of a corpus with folds: to be evaluated on; 0 = as the corpus says
