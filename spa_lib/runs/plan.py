@@ -13,6 +13,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,12 @@ def finished_runs(
 # Balanced and unbalanced training segments, and evaluation segments: research.google.com/audioset
 AUDIOSET_CLIPS = (22_160 + 2_041_789, 20_371)
 
+@lru_cache
+def _clips_of_sides(source: str, root: str) -> tuple[int, int]:
+    "How many clips a source has on its two sides: the runs of a plan share it."
+    split = read_clips(source, root, ontology=Ontology.audioset(), on_problem="leave_out").split
+    return int((split == "train").sum()), int((split == "eval").sum())
+
 def count_clips(
     cfg: RunConfig,
     done: Sequence[tuple[RunConfig, dict]] = (), # as `finished_runs` returns them
@@ -247,14 +254,14 @@ def count_clips(
         if all(getattr(other, name) == getattr(cfg, name) for name in names):
             return metrics["n_train"], metrics["n_eval"]
     if cfg.root and Path(cfg.root).exists():
-        split = read_clips(cfg.source, cfg.root, ontology=Ontology.audioset(), on_problem="leave_out").split
-        return int((split == "train").sum()), int((split == "eval").sum())
+        return _clips_of_sides(cfg.source, str(cfg.root))
     if cfg.source == "audioset": return AUDIOSET_CLIPS
     raise ValueError(f"how many clips {cfg.source} has is not known: no finished run on it, "
                      f"and no folder at root = {cfg.root}. Give root")
 
 # %% ../../nbs/runs/plan.ipynb #cell-24
-STEP_FIELDS = ("encoder", "size", "checkpoint", "clip_seconds", "batch_size", "precision", "augment")
+STEP_FIELDS = ("encoder", "size", "encoder_options", "hidden", "checkpoint", "clip_seconds", "batch_size",
+               "precision", "augment")
 
 def seconds_from_runs(
     cfg: RunConfig,
