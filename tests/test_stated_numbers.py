@@ -345,6 +345,9 @@ STATED = [
     *[(FEW_LABELS, FEW_CHANGE, "few_labels_obce",
        f"labelled_clips == {clips} and metric == '{metric}' and obce_share == 1")
       for clips in (250, 1100, 4400) for metric in ("mAP", "OmAP")],
+    *[(FEW_LABELS, FEW_CHANGE, "few_labels_meaning",
+       f"labelled_clips == {clips} and metric == '{metric}' and less == 'OBCE alone'")
+      for clips in (250, 1100, 4400) for metric in ("mAP", "OmAP")],
     *[(FEW_LABELS, FEW_CHANGE, "few_labels", FEW.format(250, variant, "OmAP"))
       for variant in ("soft-direct", "concat-second", "concat-ranked", "permuted-second", "permuted-ranked")],
     (README, "OmAP " + FEW_CHANGE + ", mAP -", "soft_targets_real_clips_runs", soft_on_real_clips("OmAP")),
