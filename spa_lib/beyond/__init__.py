@@ -11,8 +11,7 @@ from .soft_targets import (
 
 __all__ = [
     "BRANCHES", "KERNELS", "Centred", "Contrastive", "ContrastiveBatch", "Decorrelated", "Detached",
-    "RankedHead", "SecondHead",
-    "Sigmoid", "Smoothing", "SoftTargets", "Tied", "Whitened", "ancestor_kernel", "borrowed_share",
-    "info_nce", "make_soft_targets", "permuted_kernel", "principal_axes", "principal_coordinates",
-    "smooth_scores", "text_kernel", "tune_smoothing",
+    "RankedHead", "SecondHead", "Sigmoid", "Smoothing", "SoftTargets", "Tied", "Whitened",
+    "ancestor_kernel", "borrowed_share", "info_nce", "make_soft_targets", "permuted_kernel",
+    "principal_axes", "principal_coordinates", "smooth_scores", "text_kernel", "tune_smoothing",
 ]
