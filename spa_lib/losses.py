@@ -52,11 +52,17 @@ def bce_loss(
     return _elementwise_bce(logits, y).mean()
 
 # %% ../nbs/03b_losses.ipynb #cell-21
-def nearest_other_positive(
-    positive: Tensor, # bool [B, C]
-    distances: Tensor, # edges between the classes [C, C], whole numbers; int8 saves a look at the largest
-) -> Tensor: # m [B, C] float32, whole; 0 where there is none
-    "Edges from each class to the clip's nearest other positive. Raises ValueError where they exceed float64."
+def _nearest_by_rows(positive: Tensor, distances: Tensor) -> Tensor:
+    "The smallest entries of each clip's rows of D."
+    clip, label = positive.nonzero(as_tuple=True)
+    rows = distances[label].float() # [positives, C]
+    rows = rows.masked_fill(rows == 0, torch.inf)
+    nearest = rows.new_full(positive.shape, torch.inf)
+    nearest.scatter_reduce_(0, clip[:, None].expand_as(rows), rows, "amin")
+    return nearest.masked_fill(nearest.isinf(), 0)
+
+def _nearest_by_product(positive: Tensor, distances: Tensor) -> Tensor:
+    "The same from one matrix product. ValueError where 2 to the power of the distances exceeds float64."
     bits = len(distances).bit_length()
     if distances.dtype != torch.int8 and distances.numel() and float(distances.max())*bits > 2000:
         raise ValueError(f"distances reach {distances.max().item():g} edges; "
@@ -65,6 +71,14 @@ def nearest_other_positive(
     total = positive.double() @ near
     edges = ((1000 + bits - 0.5 - total.log2())/bits).floor()
     return edges.masked_fill(total == 0, 0).float()
+
+def nearest_other_positive(
+    positive: Tensor, # bool [B, C]
+    distances: Tensor, # edges between the classes [C, C], whole numbers; best int8 on a GPU
+) -> Tensor: # m [B, C] float32, whole; 0 where there is none
+    "Edges from each class to the clip's nearest other positive. ValueError beyond float64, on a GPU only."
+    on_cpu = positive.device.type == "cpu"
+    return _nearest_by_rows(positive, distances) if on_cpu else _nearest_by_product(positive, distances)
 
 # %% ../nbs/03b_losses.ipynb #cell-23
 _known: dict[int, tuple] = {} # id of distances -> they themselves (weakly), and which version of them

@@ -1,4 +1,6 @@
 """Losses: the authors' values, naive definitions, gradients, and what must not depend on the batch."""
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spa_lib.losses import (
+    _nearest_by_product,
+    _nearest_by_rows,
     bce_loss,
     nearest_other_positive,
     obce_loss,
@@ -94,11 +98,13 @@ def test_the_nearest_positive_is_exact_at_any_distance(C, share):
     line = (torch.arange(C)[:, None] - torch.arange(C)).abs()
     positive = torch.rand(20, C, generator=torch.Generator().manual_seed(C)) < share
     far = torch.where(positive[:, :, None] & (line > 0), line.double(), torch.inf).amin(1)
-    for D in (line, line.float(), line.to(torch.uint8)):
-        found = nearest_other_positive(positive, D).double()
+    for D, nearest in product((line, line.float(), line.to(torch.uint8)),
+                              (nearest_other_positive, _nearest_by_rows, _nearest_by_product)):
+        found = nearest(positive, D).double()
         assert torch.equal(found, far.masked_fill(far.isinf(), 0))
     with pytest.raises(ValueError, match="edges"):
-        nearest_other_positive(positive, line*2000)
+        _nearest_by_product(positive, line*2000)
+    assert nearest_other_positive(positive, line*2000).max() == 2000*far[far < torch.inf].max()
 
 
 def test_weights_take_any_number_type(distances):
