@@ -48,6 +48,7 @@ WHOLE = REGULARISED.replace("frozen", "whole")
 EQUAL = 'question == "{}" and alpha == {} and metric == "{}"'
 FEW = "labelled_clips == {} and variant == '{}' and metric == '{}'"
 FEW_CHANGE = "{change:+.2f} [{low:+.2f}, {high:+.2f}]"
+BY_CLIPS = "labelled_clips == {} and variant == '{}' and metric == '{}' and clips == '{}'"
 PART = "part == '{}' and variant == '{}'"
 SCORE_CHANGE = {metric: "{M_change:+.2f} [{M_low:+.2f}, {M_high:+.2f}]".replace("M", metric)
                 for metric in ("mAP", "OmAP")}
@@ -371,6 +372,11 @@ STATED = [
        smoothed(clips, variant)) for clips in (250, 1100, 4400) for variant in ("without", "soft-concat")],
     (FEW_LABELS, "{OmAP:+.2f} of OmAP and {mAP:+.2f} of mAP at all", "few_labels_smoothing",
      smoothed(22125, "without")),
+    *[(FEW_LABELS, FEW_CHANGE, "few_labels_by_clips", BY_CLIPS.format(clips, variant, metric, group))
+      for clips, variant, metric, group in (
+          (250, "soft-concat", "OmAP", "0"), (250, "soft-concat", "mAP", "0"),
+          (250, "soft-concat", "OmAP", "1"), (1100, "soft-concat", "OmAP", "2, 3"),
+          (1100, "soft-concat", "OmAP", "more"), (250, "concat", "OmAP", "0"))],
     # AudioSet itself
     (README, "0.001: {w0_001:+.2f}, 0.003: {w0_003:+.2f}, 0.01: {w0_01:+.2f}, 0.03: {w0_03:+.2f}, "
      "0.1: {w0_1:+.2f} points of mAP", "audioset_features_alpha", lambda t: {
@@ -557,6 +563,12 @@ def test_claims_without_a_number():
         "SPA, centred", "SPA, whitened", "SPA, detached"])]
     assert ((aligned.OmAP_low < 0) & (aligned.OmAP_high > 0)).all() # "No interval of these leaves zero out"
     assert (features.seeds == 5).all() # "five seeds of everything"
+    by_clips = csv("few_labels_by_clips").query("labelled_clips == 250 and variant == 'soft-concat'")
+    by_clips = by_clips[by_clips.metric == "OmAP"].set_index("clips")
+    share = (by_clips.classes*by_clips.change/(by_clips.classes*by_clips.change).sum())["0"]
+    for page in (FIGURES, FEW_LABELS):
+        for words in (f"{100*share:.0f} % of ", f"{by_clips.classes['0']:.0f} classes"):
+            assert words in text_of(page)
     groups = csv("audioset_features_groups").query("by == 'training clips' and metric == 'mAP'")
     others = groups.query("variant == 'SPA, texts' and group != 'under 60'")
     assert ((others.low < 0) & (others.high > 0)).all() # "none beyond its interval"
