@@ -238,9 +238,9 @@ def finished_runs(
 AUDIOSET_CLIPS = (22_160 + 2_041_789, 20_371)
 
 @lru_cache
-def _clips_of_sides(source: str, root: str) -> tuple[int, int]:
+def _clips_of_sides(source: str, root: str, **options: Any) -> tuple[int, int]:
     "How many clips a source has on its two sides: the runs of a plan share it."
-    split = read_clips(source, root, ontology=Ontology.audioset(), on_problem="leave_out").split
+    split = read_clips(source, root, ontology=Ontology.audioset(), on_problem="leave_out", **options).split
     return int((split == "train").sum()), int((split == "eval").sum())
 
 def count_clips(
@@ -249,15 +249,22 @@ def count_clips(
 ) -> tuple[int, int]: # clips of the training and of the evaluation side
     "On how many clips a run will train and be scored."
     if cfg.n_train and cfg.n_eval: return cfg.n_train, cfg.n_eval
-    names = ("source", "holdout", "eval_fold", "n_train", "n_eval") # what the two counts hang on
+    names = ("source", "train_set", "holdout", "eval_fold", "n_train", "n_eval") # what the two counts hang on
     for other, metrics in done:
         if all(getattr(other, name) == getattr(cfg, name) for name in names):
             return metrics["n_train"], metrics["n_eval"]
     if cfg.root and Path(cfg.root).exists():
-        return _clips_of_sides(cfg.source, str(cfg.root))
-    if cfg.source == "audioset": return AUDIOSET_CLIPS
-    raise ValueError(f"how many clips {cfg.source} has is not known: no finished run on it, "
-                     f"and no folder at root = {cfg.root}. Give root")
+        options = dict(train_set=cfg.train_set) if cfg.source == "audioset_features" else {}
+        n_train, n_eval = _clips_of_sides(cfg.source, str(cfg.root), **options)
+    elif cfg.source == "audioset":
+        n_train, n_eval = AUDIOSET_CLIPS
+    else:
+        raise ValueError(f"how many clips {cfg.source} has is not known: no finished run on it, "
+                         f"and no folder at root = {cfg.root}. Give root")
+    if cfg.holdout: # a part of the training side is scored
+        n_eval = round(cfg.holdout*n_train)
+        n_train -= n_eval
+    return min(cfg.n_train or n_train, n_train), min(cfg.n_eval or n_eval, n_eval)
 
 # %% ../../nbs/runs/plan.ipynb #cell-24
 STEP_FIELDS = ("encoder", "size", "encoder_options", "hidden", "checkpoint", "clip_seconds", "batch_size",

@@ -11,6 +11,7 @@ from spa_lib.papermill import notebook_parameters
 from spa_lib.runs import (
     RunConfig,
     config_hash,
+    count_clips,
     grid,
     make_config,
     plan_runs,
@@ -143,3 +144,15 @@ def test_plans_hold_what_the_tables_need(root):
         if any(r.config.source == "synth" for r in runs.values()):
             assert "synthetic" in plan["data"]
     assert sizes["smoke"] <= 8 < sizes["demo"]
+
+
+def test_clips_are_counted_as_a_run_draws_them(tmp_path, monkeypatch):
+    sides = {"balanced": (22_125, 20_371), "unbalanced": (2_041_789, 20_371)}
+    monkeypatch.setattr("spa_lib.runs.plan._clips_of_sides", lambda source, root, train_set: sides[train_set])
+    for values, expected in ((dict(), (22_125, 20_371)),
+                             (dict(train_set="unbalanced"), (2_041_789, 20_371)),
+                             (dict(n_train=250), (250, 20_371)),
+                             (dict(n_train=250, holdout=0.1), (250, 2_212)),
+                             (dict(holdout=0.1), (19_913, 2_212)),
+                             (dict(n_train=30_000), (22_125, 20_371))):
+        assert count_clips(make_config("features", root=str(tmp_path), **values)) == expected
