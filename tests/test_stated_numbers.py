@@ -430,8 +430,7 @@ STATED = [
      PART.format("table 1", "without")),
     (README, "{a[mAP]:.2f} to {b[mAP]:.2f}: ", "audioset_features", WITHOUT_AND_WITH),
     (README, "{a[OmAP]:.2f} to {b[OmAP]:.2f}: ", "audioset_features", WITHOUT_AND_WITH),
-    (README, "direct {direct:+.2f}, prompt {prompt:+.2f}, desc {desc:+.2f}, "
-     "concat {concat:+.2f} |",
+    (README, "direct {direct:+.2f}, prompt {prompt:+.2f}, desc {desc:+.2f}, concat {concat:+.2f} |",
      "audioset_features", cells("OmAP_change", "variant", "part == 'table 2'")),
     (BASELINE, OVER_PLAIN, "baseline_real_clips",
      both_metrics(REGULARISED, 'without')),
